@@ -1,0 +1,33 @@
+"""How Sphinx builds these pages: `sphinx-build docs docs/_build`, or `-b doctest` to run their examples."""
+
+import tastypy
+
+project = "tastypy"
+author = "the tastypy authors"
+copyright = "2026, the tastypy authors"
+release = version = tastypy.__version__
+
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.doctest", "sphinx.ext.napoleon"]
+exclude_patterns = ["_build"]
+html_theme = "furo"
+html_title = "tastypy"
+html_copy_source = False
+
+myst_heading_anchors = 3
+autodoc_member_order = "bysource"
+
+# Public names of this package must resolve. Those of Python's library would need its inventory, and that a network.
+nitpicky = True
+nitpick_ignore_regex = [("py:.*", r"(?!tastypy\.[A-Z]).*")]
+
+# The examples of a page run one after another in a directory of its own. (Those of docstrings, see tests/test_docs.py.)
+doctest_test_doctest_blocks = ""
+doctest_global_setup = """
+import os, tempfile
+_before, _directory = os.getcwd(), tempfile.TemporaryDirectory()
+os.chdir(_directory.name)
+"""
+doctest_global_cleanup = """
+os.chdir(_before)
+_directory.cleanup()
+"""

@@ -1,0 +1,103 @@
+"""Where `pairs` keep their data and what they are made of: entries, stores, the two sides of a comparison."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator, MutableMapping
+from contextlib import AbstractContextManager, contextmanager
+from itertools import count
+from statistics import fmean
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import diskcache
+
+from tastypy import POD
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+LARGE, SMALL = 300_000, 1_000  # entries
+
+Store = MutableMapping[str, Any]
+Side = Callable[[], float]
+
+
+class Sides(NamedTuple):
+    """What is compared: tastypy, and the other thing."""
+
+    ours: Side
+    theirs: Side
+
+
+def key_of(number: int) -> str:
+    """Return the key of an entry."""
+    return f"key-{number:06d}"
+
+
+def entry(number: int) -> dict[str, Any]:
+    """Return a small value, as a task's result might be."""
+    return {"lines": number, "name": f"file-{number % 1000}"}
+
+
+class Bench:
+    """Where the data lies, and how much is done at a time."""
+
+    def __init__(self, place: Path, *, quick: bool) -> None:
+        self.place = place
+        self.quick = quick
+        self._numbers = count()
+        self._large: Path | None = None
+
+    def path(self) -> Path:
+        """Return a path that is not in use."""
+        return self.place / str(next(self._numbers))
+
+    def pod(self, entries: int) -> Path:
+        """Return the path of a new POD with this many entries, all of them in shards."""
+        path = self.path()
+        if entries == LARGE and self._large is not None:
+            shutil.copytree(self._large, path)
+            return path
+        with POD[str, Any](path) as pod:
+            pod.update({key_of(number): entry(number) for number in range(entries)})
+            pod.sync()
+        if entries == LARGE:
+            self._large = self.path()
+            shutil.copytree(path, self._large)
+        return path
+
+    @contextmanager
+    def index(self) -> Iterator[Any]:
+        """Open a new `diskcache.Index`, as it is by default."""
+        index = diskcache.Index(str(self.path()))
+        try:
+            yield index
+        finally:
+            index.cache.close()
+
+
+class Pair(NamedTuple):
+    """One row of the table.
+
+    Attributes:
+        name: what `--only` calls it.
+        what: one unit of our side's work.
+        against: the same of the other side.
+        prepare: a context in which both sides are ready.
+        bound: what the ratio may be at most (at least, if `rate`); None if it is for information.
+        rate: the ratio is one of rates, ours to theirs; otherwise one of costs.
+        chunks: how often the sides alternate within a round.
+        combine: what makes one figure of a side's chunks. The mean where rare events (a fold) belong to the cost, the
+            minimum where anything above it is the machine's doing.
+        unit: of the costs, "s" or "B".
+    """
+
+    name: str
+    what: str
+    against: str
+    prepare: Callable[[Bench], AbstractContextManager[Sides]]
+    bound: float | None = None
+    rate: bool = False
+    chunks: int = 1
+    combine: Callable[[list[float]], float] = fmean
+    unit: str = "s"

@@ -1,0 +1,55 @@
+"""tastypy: a dict in a directory of JSON files that any number of processes may share, and no crash can hurt."""
+
+from tastypy.errors import (
+    ClosedPODError,
+    CommitError,
+    DirectoryGoneError,
+    DuplicateKeyError,
+    FormatVersionError,
+    IncoherentFileSystemError,
+    LocksUnsupportedError,
+    LockTimeout,
+    MissingKeyError,
+    MissingPODError,
+    NotAPODError,
+    PermissionDeniedError,
+    PersistentOrderedDictIntegrityError,
+    ReadOnlyError,
+    SettingsError,
+    TastypyError,
+    TransactionError,
+    UnknownOutcomeError,
+    UnstorableTypeError,
+    UnstorableValueError,
+)
+from tastypy.pod import POD, PersistentOrderedDict, check, repair
+from tastypy.store import Stats
+
+__all__ = [
+    "POD",
+    "ClosedPODError",
+    "CommitError",
+    "DirectoryGoneError",
+    "DuplicateKeyError",
+    "FormatVersionError",
+    "IncoherentFileSystemError",
+    "LockTimeout",
+    "LocksUnsupportedError",
+    "MissingKeyError",
+    "MissingPODError",
+    "NotAPODError",
+    "PermissionDeniedError",
+    "PersistentOrderedDict",
+    "PersistentOrderedDictIntegrityError",
+    "ReadOnlyError",
+    "SettingsError",
+    "Stats",
+    "TastypyError",
+    "TransactionError",
+    "UnknownOutcomeError",
+    "UnstorableTypeError",
+    "UnstorableValueError",
+    "check",
+    "repair",
+]
+__version__ = "1.0.0"

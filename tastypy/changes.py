@@ -1,0 +1,111 @@
+"""What a batch changes, as a value: pure, without files.
+
+`Changes` is the net effect of a row of operations on an ordered dict; `replay` makes a dict of records.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Self
+
+from tastypy.format import Record
+
+
+class Changes:
+    """The net effect of operations, in the order in which a batch line is applied.
+
+    First everything goes (`clear`), or the keys in `deleted` go; then each of `put` is set, in place if it is there,
+    else at the end; then each of `front` in turn moves to the front. A key in both `deleted` and `put` moves to the end.
+    """
+
+    __slots__ = ("clear", "deleted", "front", "put")
+
+    def __init__(self) -> None:
+        self.clear = False
+        self.deleted: dict[Any, None] = {}
+        self.put: dict[Any, Any] = {}
+        self.front: dict[Any, None] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self.clear or self.deleted or self.put or self.front)
+
+    def copy(self) -> Self:
+        """Return a copy that shares the values only."""
+        copy = type(self)()
+        copy.clear = self.clear
+        copy.deleted, copy.put, copy.front = self.deleted.copy(), self.put.copy(), self.front.copy()
+        return copy
+
+    def keys(self) -> set[Any]:
+        """Return the keys that are named; `clear` names none."""
+        return {*self.deleted, *self.put, *self.front}
+
+    def set(self, key: Any, value: Any = None) -> None:
+        """Set `key`: in place if it is there, else at the end."""
+        self.put[key] = value
+
+    def delete(self, key: Any) -> None:
+        """Delete `key`, whether it is there or not."""
+        self.put.pop(key, None)
+        self.front.pop(key, None)
+        if not self.clear:
+            self.deleted[key] = None
+
+    def move_to_end(self, key: Any, value: Any = None) -> None:
+        """Move `key`, whose value is `value`, to the end."""
+        self.delete(key)
+        self.put[key] = value
+
+    def move_to_front(self, key: Any) -> None:
+        """Move `key`, which is there, to the front."""
+        self.front.pop(key, None)
+        self.front[key] = None
+
+    def wipe(self) -> None:
+        """Delete every key there is."""
+        self.clear = True
+        self.deleted, self.put, self.front = {}, {}, {}
+
+    def add(self, record: Record) -> None:
+        """Let the batch of a record follow what is noted."""
+        if record.get("clear"):
+            self.wipe()
+        for key in record.get("del", ()):
+            self.delete(key)
+        if "put" in record:
+            self.put.update(record["put"])
+        for key in record.get("front", ()):
+            self.move_to_front(key)
+
+
+def net(records: Iterable[Record]) -> Changes:
+    """Return the net effect of the records."""
+    changes = Changes()
+    for record in records:
+        changes.add(record)
+    return changes
+
+
+def replay(memory: dict[Any, Any], records: Iterable[Record]) -> None:
+    """Apply the records to `memory`, by the methods of the builtin dict whatever it overrides."""
+    for record in records:
+        if record.get("clear"):
+            dict.clear(memory)
+        for key in record.get("del", ()):
+            dict.pop(memory, key, None)
+        if "put" in record:
+            dict.update(memory, record["put"])
+        if "front" in record:
+            to_front(memory, record["front"])
+
+
+def to_front(memory: dict[Any, Any], keys: Iterable[Any]) -> None:
+    """Move each of `keys` that is there to the front of `memory`, in turn: a rebuild, since a dict has nothing better."""
+    last = dict.fromkeys(reversed(list(keys)))  # the key moved last comes first; of two moves of a key the last counts
+    moved = {key: dict.__getitem__(memory, key) for key in last if dict.__contains__(memory, key)}
+    rest = dict.copy(memory)
+    dict.clear(memory)
+    dict.update(memory, moved)
+    for key in moved:
+        del rest[key]
+    dict.update(memory, rest)

@@ -1,0 +1,128 @@
+"""The exceptions that tastypy raises.
+
+Each derives from `TastypyError` and from the builtin that callers already catch, carries the path that it is about, and
+survives pickling, so that it reaches the parent of a worker process whole::
+
+    TastypyError
+    ├── ClosedPODError (ValueError)                       the POD was closed
+    ├── CommitError (OSError)                             a write failed; memory and disk are as before
+    │   └── UnknownOutcomeError                           ... and whether it reached the disk cannot be told
+    ├── DirectoryGoneError (FileNotFoundError)            removed, moved or replaced under an open POD
+    ├── DuplicateKeyError (KeyError)                      a task of that name is there already
+    ├── FormatVersionError (ValueError)                   written by a newer tastypy
+    ├── IncoherentFileSystemError (OSError)               the file system shows old data under the lock
+    ├── LockTimeout (TimeoutError)                        somebody else holds the lock for too long
+    ├── LocksUnsupportedError (OSError)                   no flock here
+    ├── MissingKeyError (KeyError)                        update(key) of a key that is not there
+    ├── MissingPODError (FileNotFoundError)               mode="r" where there is no POD
+    ├── NotAPODError (ValueError)                         a file, or a directory with other things in it
+    ├── PermissionDeniedError (PermissionError)           the file system does not let us
+    ├── PersistentOrderedDictIntegrityError (ValueError)  a damaged file
+    ├── ReadOnlyError (TypeError)                         a change to a POD opened with mode="r"
+    ├── SettingsError (ValueError)                        options other than the stored ones
+    ├── TransactionError (RuntimeError)                   not possible inside a transaction
+    ├── UnstorableTypeError (TypeError)                   JSON has no such type
+    └── UnstorableValueError (ValueError)                 JSON has the type, but not this value
+"""
+
+from __future__ import annotations
+
+from typing import Self
+
+
+class TastypyError(Exception):
+    """The base of all errors of this package.
+
+    Attributes:
+        message: what happened, to what, and what to do.
+        path: the directory or file that it is about, or None.
+        errno: of the system call that failed, or None.
+    """
+
+    def __init__(self, message: str, path: str | None = None, errno: int | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.path = path
+        self.errno: int | None = errno
+
+    def __str__(self) -> str:
+        return self.message
+
+    def __reduce__(self) -> tuple[type[Self], tuple[str, str | None, int | None]]:
+        return type(self), (self.message, self.path, self.errno)
+
+
+class ClosedPODError(TastypyError, ValueError):
+    """The POD was closed; nothing but `close` can be done with it."""
+
+
+class CommitError(TastypyError, OSError):
+    """A commit or a fold failed (`errno` says why); memory and disk are as they were before it."""
+
+
+class UnknownOutcomeError(CommitError):
+    """A commit failed, and so did undoing it: the next use of the POD reads from the disk what came of it."""
+
+
+class DirectoryGoneError(TastypyError, FileNotFoundError):
+    """The directory of an open POD was removed, moved away, or replaced by another one."""
+
+
+class DuplicateKeyError(TastypyError, KeyError):
+    """A task with this key exists already."""
+
+
+class FormatVersionError(TastypyError, ValueError):
+    """The directory was written by a newer version of the format."""
+
+
+class IncoherentFileSystemError(TastypyError, OSError):
+    """The file system does not show one process's writes to another that holds the lock."""
+
+
+class LockTimeout(TastypyError, TimeoutError):  # noqa: N818 - the name that the design and `filelock.Timeout` use
+    """The lock could not be had within `timeout` seconds."""
+
+
+class LocksUnsupportedError(TastypyError, OSError):
+    """This file system, mount or permission does not allow flock."""
+
+
+class MissingKeyError(TastypyError, KeyError):
+    """A key was to be synchronised that the POD does not have."""
+
+
+class MissingPODError(TastypyError, FileNotFoundError):
+    """There is no POD at the path, and mode "r" does not create one."""
+
+
+class NotAPODError(TastypyError, ValueError):
+    """The path is a file, or a directory with other things in it."""
+
+
+class PermissionDeniedError(TastypyError, PermissionError):
+    """The file system does not allow what the mode needs."""
+
+
+class PersistentOrderedDictIntegrityError(TastypyError, ValueError):
+    """A file of the POD is damaged; nothing was overwritten."""
+
+
+class ReadOnlyError(TastypyError, TypeError):
+    """The POD was opened with mode "r"."""
+
+
+class SettingsError(TastypyError, ValueError):
+    """Options were passed that differ from those the POD was created with."""
+
+
+class TransactionError(TastypyError, RuntimeError):
+    """The call is not possible inside a transaction or a commit that is under way."""
+
+
+class UnstorableTypeError(TastypyError, TypeError):
+    """A key or value has a type that JSON cannot hold exactly."""
+
+
+class UnstorableValueError(TastypyError, ValueError):
+    """A key or value has a type that JSON can hold, but not with this content."""

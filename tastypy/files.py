@@ -1,0 +1,256 @@
+"""The files of a POD: their names, and each thing that is ever done to them.
+
+The only module that writes. Every system call goes through the name `os` of this module, so that tests may put one in its
+place that fails, and through nothing that a network file system answers from a cache (see the documentation, "Design").
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from contextlib import suppress
+from typing import NamedTuple
+
+LOCK = ".lock"
+_NAMES = re.compile(
+    r"(?P<journal>journal-(?P<je>[1-9]\d*)\.jsonl)"
+    r"|(?P<shard>(?P<number>\d{4,})-(?P<se>[1-9]\d*)\.json(\.gz)?)"
+    r"|(?P<temporary>\.[0-9a-f]{16}\.tmp)"
+    r"|(?P<aside>aside-[0-9a-f]{8}-.*)"
+    r"|(?P<other>\.lock|\.nfs.*)"  # a network file system keeps under .nfs… what was removed while it was open
+)
+
+# File systems that show every process of this machine the same bytes at once. Only there a journal's descriptor may stay
+# open, and its size be asked for instead of read. Whatever is not known is taken for a network file system.
+_LOCAL = frozenset(
+    {"bcachefs", "btrfs", "ext2", "ext3", "ext4", "f2fs", "jfs", "overlay", "ramfs", "reiserfs", "tmpfs", "xfs", "zfs"}
+)
+
+
+class Name(NamedTuple):
+    """What a file's name says: its kind (journal, shard, temporary, aside or other), number and epoch (0: none)."""
+
+    kind: str
+    number: int = 0
+    epoch: int = 0
+
+
+def journal_name(epoch: int) -> str:
+    """Return the name of the journal of an epoch."""
+    return f"journal-{epoch}.jsonl"
+
+
+def shard_name(number: int, epoch: int, *, gzipped: bool) -> str:
+    """Return the name of a shard as an epoch wrote it."""
+    return f"{number:04d}-{epoch}.json{'.gz' if gzipped else ''}"
+
+
+def aside_name(name: str) -> str:
+    """Return a name under which something is set aside, random, so that no other host has chosen it too."""
+    return f"aside-{random_text(4)}-{name.lstrip('.')}"
+
+
+def random_text(size: int) -> str:
+    """Return `size` random bytes as hexadecimal digits."""
+    return os.urandom(size).hex()
+
+
+def parse_name(name: str) -> Name | None:
+    """Return what the name says, or None if it is none of ours."""
+    match = _NAMES.fullmatch(name)
+    if match is None:
+        return None
+    kind = str(match.lastgroup if match.lastgroup in ("temporary", "aside", "other") else "")
+    if match["journal"]:
+        return Name("journal", 0, int(match["je"]))
+    if match["shard"]:
+        return Name("shard", int(match["number"]), int(match["se"]))
+    return Name(kind)
+
+
+def names_in(path: str) -> dict[str, Name | None]:
+    """Return every name in the directory with what it says."""
+    return {name: parse_name(name) for name in sorted(os.listdir(path))}
+
+
+def is_local(descriptor: int) -> bool:
+    """Tell whether the file lies on a file system that is known to be local."""
+    device = os.fstat(descriptor).st_dev
+    wanted = f" {os.major(device)}:{os.minor(device)} "
+    with suppress(OSError), open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as mounts:
+        for line in mounts:
+            if wanted in line:
+                return line.partition(" - ")[2].split(" ")[0] in _LOCAL
+    return False
+
+
+# --- reading
+
+
+def open_to_read(path: str) -> int:
+    """Open a file that is only read; return the descriptor."""
+    return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+
+
+def open_to_append(path: str) -> int:
+    """Open a file that is there, to read it and to append to it; return the descriptor."""
+    return os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
+
+
+def read_at(descriptor: int, size: int, offset: int) -> bytes:
+    """Return up to `size` bytes from `offset`."""
+    return os.pread(descriptor, size, offset)
+
+
+def read_from(descriptor: int, offset: int) -> bytes:
+    """Return all bytes from `offset` to the end, however large the file became meanwhile."""
+    parts = []
+    size = 1 << 14
+    while part := os.pread(descriptor, size, offset):
+        parts.append(part)
+        offset += len(part)
+        size = 1 << 22
+    return b"".join(parts)
+
+
+def read_file(path: str, offset: int = 0) -> bytes:
+    """Return the bytes of the file from `offset`."""
+    descriptor = open_to_read(path)
+    try:
+        return read_from(descriptor, offset)
+    finally:
+        os.close(descriptor)
+
+
+def read_end(descriptor: int, size: int) -> tuple[bytes, int]:
+    """Return the last `size` bytes of a file that was opened just now, and its length."""
+    length = os.lseek(descriptor, 0, os.SEEK_END)
+    return os.pread(descriptor, size, max(length - size, 0)), length
+
+
+def size_and_links(descriptor: int) -> tuple[int, int]:
+    """Return the size of an open file and the number of its names; to be trusted on local file systems only."""
+    status = os.fstat(descriptor)
+    return status.st_size, status.st_nlink
+
+
+# --- writing
+
+
+def permissions_in(path: str) -> int:
+    """Return the permission bits of new files in the directory: its own, without those to search it."""
+    return os.stat(path).st_mode & 0o666
+
+
+def create(path: str, permissions: int, *, exclusive: bool = True) -> int:
+    """Create a file and open it to read and append, with these permission bits whatever the umask is."""
+    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    try:
+        descriptor = os.open(path, flags, permissions)
+    except FileExistsError:
+        if exclusive:
+            raise
+        return open_to_append(path)
+    try:
+        os.fchmod(descriptor, permissions)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def open_lock(path: str, permissions: int) -> int:
+    """Open `.lock`, created if need be; not to append, since its one line is replaced in place."""
+    try:
+        return os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        os.close(create(path, permissions, exclusive=False))
+        return os.open(path, os.O_RDWR | os.O_CLOEXEC)
+
+
+def append(descriptor: int, data: bytes) -> None:
+    """Append all of `data`; a short write is continued."""
+    written = os.write(descriptor, data)
+    while written < len(data):
+        data = data[written:]
+        written = os.write(descriptor, data)
+
+
+def replace_line(descriptor: int, line: bytes) -> None:
+    """Write the one short line of `.lock`, all of it within a sector, and wait until it is on stable storage."""
+    written = os.pwrite(descriptor, line, 0)
+    if written < len(line):
+        os.pwrite(descriptor, line[written:], written)
+    os.fdatasync(descriptor)
+
+
+def sync(descriptor: int) -> None:
+    """Wait until the content of the file is on stable storage."""
+    os.fdatasync(descriptor)
+
+
+def close(descriptor: int) -> None:
+    """Close the file; a network file system reports here what it could not write."""
+    os.close(descriptor)
+
+
+def cut(path: str, offset: int) -> None:
+    """Cut the file off at `offset`, by a descriptor of its own."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        os.ftruncate(descriptor, offset)
+    finally:
+        os.close(descriptor)
+
+
+def write_new(path: str, data: bytes, permissions: int) -> None:
+    """Write a file whole, or not at all: under a random name beside it, to stable storage, and only then under its own."""
+    temporary = os.path.join(os.path.dirname(path), f".{random_text(8)}.tmp")
+    descriptor = create(temporary, permissions)
+    try:
+        try:
+            append(descriptor, data)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        os.rename(temporary, path)
+    except BaseException:
+        remove(temporary)
+        raise
+
+
+def write_and_sync(descriptor: int, data: bytes) -> None:
+    """Append `data` and wait until file and size are on stable storage."""
+    append(descriptor, data)
+    os.fsync(descriptor)
+
+
+def remove(path: str) -> None:
+    """Remove a file if that is possible; what stays is removed by a later fold."""
+    with suppress(OSError):
+        os.unlink(path)
+
+
+def sync_directory(path: str) -> None:
+    """Wait until the names in the directory are on stable storage."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # file systems that have nothing to do here say so thus
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def make_directories(path: str) -> None:
+    """Create the directory and its parents, and wait until the new names are on stable storage."""
+    missing = []
+    while not os.path.isdir(path):
+        missing.append(path)
+        path = os.path.dirname(path)
+    for directory in reversed(missing):
+        with suppress(FileExistsError):  # another process was faster
+            os.mkdir(directory)
+        sync_directory(os.path.dirname(directory))

@@ -1,0 +1,247 @@
+"""Finding damage, and mending it: recovery of `.lock`, `check`, `repair`.
+
+Nothing is ever thrown away: what cannot be used is set aside under a name that begins with `aside-`, and `check` reports it
+until somebody removes it.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from tastypy import files, folding
+from tastypy import format as form
+from tastypy.changes import net
+from tastypy.errors import MissingPODError, PersistentOrderedDictIntegrityError
+from tastypy.reading import Position
+
+if TYPE_CHECKING:
+    from tastypy.store import Store
+
+log = logging.getLogger("tastypy")
+
+SHARD_BYTES = 256 * 1024  # the default size of its text at which a shard closes
+
+
+def choose(path: str) -> form.LockLine | None:
+    """Return what `.lock` should say, from the journals alone; None if none has a whole header.
+
+    It is the highest journal whose last sequence number is not below that of the journal that it follows: a fold that died
+    before its commit leaves a whole header, too, and others may have gone on in the journal before.
+    """
+    headers: dict[int, form.Header] = {}
+    last: dict[int, int] = {}
+    for name, what in files.names_in(path).items():
+        if what is None or what.kind != "journal":
+            continue
+        text = files.read_file(f"{path}/{name}")
+        start = text.find(b"\n") + 1
+        header = form.decode_header(text[:start], f"{path}/{name}")
+        if header is not None:
+            headers[header.epoch] = header
+            last[header.epoch] = form.read_lines(text[start:], header.seq).seq
+    for epoch in sorted(headers, reverse=True):
+        header = headers[epoch]
+        if header.seq >= last.get(header.before, 0):
+            return form.LockLine(header.id, epoch)
+    return None
+
+
+def recover(store: Store, found: bytes) -> form.LockLine | None:
+    """Write `.lock` anew, in which `found` stood, with the lock held; return its line, or None if there is nothing yet.
+
+    Raises:
+        PersistentOrderedDictIntegrityError: there are shards, but no journal that says what they are.
+    """
+    line = choose(store.path)
+    if line is None:
+        names = files.names_in(store.path)
+        if not any(what and what.kind == "shard" for what in names.values()):
+            return None  # whoever was creating it died
+        message = (
+            f"{store.path}: {files.LOCK} and every journal are missing or damaged; "
+            f"`tastypy repair {store.path}` makes a POD of what the shards hold"
+        )
+        raise PersistentOrderedDictIntegrityError(message, store.path)
+    header = form.decode_header(_first_line(store, line.epoch), "")
+    is_new = header is not None and header.seq == 0 and not header.shards and not found
+    if not is_new:
+        note = {"file": files.LOCK, "found": found.decode(errors="replace"), "epoch": line.epoch, "time": time.time()}
+        aside = files.aside_name(f"{files.LOCK}.json")
+        files.write_new(store.file(aside), orjson.dumps(note) + b"\n", store.permissions)
+        log.warning(
+            "%s: .lock was missing or damaged; recovered at epoch %d, noted in %s", store.path, line.epoch, aside
+        )
+    files.replace_line(store.lock.open(), line.encode())
+    return line
+
+
+def _first_line(store: Store, epoch: int) -> bytes:
+    text = files.read_file(store.file(files.journal_name(epoch)))
+    return text[: text.find(b"\n") + 1]
+
+
+def check(store: Store) -> list[str]:
+    """Return the problems of the directory, with the lock held, or as it is while nobody writes."""
+    problems = [f"{name}: set aside; remove it when it is of no more use" for name in _asides(store)]
+    line = form.decode_lock_line(files.read_at(store.lock.open(), form.LOCK_LINE_BYTES + 1, 0))
+    if line is None:
+        return [*problems, f"{files.LOCK}: damaged; opening the POD recovers it"]
+    name = files.journal_name(line.epoch)
+    try:
+        text = files.read_file(store.file(name))
+    except FileNotFoundError:
+        return [*problems, f"{name}: missing, though {files.LOCK} names it"]
+    start = text.find(b"\n") + 1
+    header = form.decode_header(text[:start], store.file(name))
+    if header is None:
+        return [*problems, f"{name}, line 1: the header is damaged"]
+    if header.id != line.id or header.epoch != line.epoch:
+        problems.append(f"{name}: its header is of epoch {header.epoch} of directory {header.id}, not of {line}")
+    problems += _check_shards(store, header)
+    lines = form.read_lines(text[start:], header.seq)
+    if lines.trouble:
+        number = text[: start + lines.length].count(b"\n") + 1
+        problems.append(f"{name}, line {number}: {lines.trouble}")
+    return problems
+
+
+def _asides(store: Store) -> list[str]:
+    return [name for name, what in files.names_in(store.path).items() if what and what.kind == "aside"]
+
+
+def _check_shards(store: Store, header: form.Header) -> list[str]:
+    problems = []
+    seen: dict[Any, str] = {}
+    for shard in header.shards:
+        name = files.shard_name(shard.number, shard.epoch, gzipped=header.gzipped)
+        entries, problem = _read_shard(store, header, shard)
+        if problem:
+            problems.append(f"{name}: {problem}")
+            continue
+        if len(entries) != shard.entries:
+            problems.append(f"{name}: {len(entries)} entries, though the header says {shard.entries}")
+        problems += [f"{name}: the key {key!r} is in {seen[key]}, too" for key in entries.keys() & seen.keys()]
+        seen.update(dict.fromkeys(entries, name))
+    return problems
+
+
+def _read_shard(store: Store, header: form.Header, shard: form.Shard) -> tuple[dict[Any, Any], str]:
+    """Return what the shard holds, and "", or what is wrong with it."""
+    try:
+        return form.shard_dict(store.read_shard(header, shard)), ""
+    except FileNotFoundError:
+        return {}, "missing"
+    except PersistentOrderedDictIntegrityError:
+        return {}, "damaged: size or CRC are not as the header says"
+    except (ValueError, OSError, EOFError) as error:
+        return {}, f"cannot be read: {error}"
+
+
+def repair(store: Store) -> list[str]:
+    """Set aside what is damaged, keep the rest, and write it as a new epoch, with the lock held; return what was done."""
+    done: list[str] = []
+    header, text = _best_header(store, done)
+    pieces: folding.Pieces = []
+    whole = True
+    for shard in header.shards:
+        name = files.shard_name(shard.number, shard.epoch, gzipped=header.gzipped)
+        problem = _read_shard(store, header, shard)[1]
+        if problem:
+            whole = False
+            done.append(
+                f"{name}: {problem}{_set_aside(store, name)}; its {shard.entries} entries are not in the POD any more"
+            )
+        else:
+            pieces.append((shard, None))
+    records, lost = _good_records(text)
+    if lost:
+        whole = False
+        name = files.journal_name(header.epoch)
+        aside = files.aside_name(name)
+        files.write_new(store.file(aside), b"".join(lost), store.permissions)
+        done.append(f"{name}: {len(lost)} damaged lines set aside in {aside}")
+    if whole and not done:
+        return []
+    kept = header._replace(shards=tuple(shard for shard, _ in pieces if shard))
+    changes = net(records)
+    # a number of its own, so that processes that read what is lost now read everything anew
+    seq = max([header.seq, *(record["seq"] for record in records)]) + 1
+    store.settle(kept, Position(kept.epoch, 0, header.seq))
+    folding.write_epoch(store, lambda: folding.merge(store, kept, changes), seq)
+    store.forget()
+    return done
+
+
+def _set_aside(store: Store, name: str) -> str:
+    """Copy the file under a name of its own (the fold removes it); return what to say of it."""
+    try:
+        data = files.read_file(store.file(name))
+    except FileNotFoundError:
+        return ""
+    aside = files.aside_name(name)
+    files.write_new(store.file(aside), data, store.permissions)
+    return f"; set aside in {aside}"
+
+
+def _good_records(text: bytes) -> tuple[list[form.Record], list[bytes]]:
+    """Return the batches of all good lines of a journal, header excluded, and the lines that are not good."""
+    records: list[form.Record] = []
+    lost: list[bytes] = []
+    for line in text.splitlines(keepends=True):
+        if not (line.endswith(b"\n") and form.is_good(line[:-1])):
+            lost.append(line)
+        elif b'"seq":' in line[:32]:
+            records += form.read_lines(line, orjson.loads(line)["seq"] - 1).records
+    return records, lost
+
+
+def _best_header(store: Store, done: list[str]) -> tuple[form.Header, bytes]:
+    """Return the header to go on from, and the lines after it."""
+    names = files.names_in(store.path)
+    line = form.decode_lock_line(files.read_at(store.lock.open(), form.LOCK_LINE_BYTES + 1, 0)) or choose(store.path)
+    if line is not None:
+        name = files.journal_name(line.epoch)
+        text = files.read_file(store.file(name)) if name in names else b""
+        start = text.find(b"\n") + 1
+        header = form.decode_header(text[:start], name)
+        if header is not None:
+            return header, text[start:]
+        done.append(f"{name}: without a whole header{_set_aside(store, name)}; the newest file of each shard is taken")
+    else:
+        name, text, start = "", b"", 0
+    newest: dict[int, form.Shard] = {}
+    for file, what in names.items():
+        if what and what.kind == "shard":
+            shard = _shard_as_it_is(store, file, what)
+            newest[what.number] = max(newest.get(what.number, shard), shard, key=lambda one: one.epoch)
+    identity = line.id if line else files.random_text(8)
+    epoch = max([what.epoch for what in names.values() if what] + [line.epoch if line else 0])
+    gzipped = any(file.endswith(".json.gz") for file in names)
+    shards = tuple(newest[number] for number in sorted(newest))
+    header = form.Header(identity, epoch, 0, 0, gzipped, SHARD_BYTES, max(newest, default=-1) + 1, shards)
+    return header, text[start:]
+
+
+def _shard_as_it_is(store: Store, name: str, what: files.Name) -> form.Shard:
+    """Return what a header would say of a shard file."""
+    data = files.read_file(store.file(name))
+    try:
+        entries = len(form.shard_dict(form.unpack(data) if name.endswith(".gz") else data))
+    except (ValueError, OSError, EOFError):  # found again, and set aside, when it is read
+        entries = 0
+    return form.Shard(what.number, what.epoch, entries, len(data), form.crc_text(data))
+
+
+def require_files(path: str) -> None:
+    """Raise MissingPODError unless there is something of a POD in the directory."""
+    try:
+        names = files.names_in(path)
+    except (FileNotFoundError, NotADirectoryError):
+        names = {}
+    if not any(what and what.kind in ("journal", "shard") for what in names.values()):
+        message = f"there is no POD at {path}"
+        raise MissingPODError(message, path)

@@ -1,0 +1,207 @@
+"""Changes that were made to the memory of a POD and not committed yet, and how news from the disk goes beneath them.
+
+A POD has at most one layer that is held, and above it one for each transaction that is under way. All functions use the
+methods of the builtin dict, whatever the memory overrides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import orjson
+
+from tastypy.changes import Changes, replay, to_front
+from tastypy.format import Record
+
+ABSENT: Any = object()
+
+
+class Layer:
+    """A row of changes to `memory`, as `changes`, with what it takes to undo them.
+
+    Attributes:
+        user: whether code of the user runs while it grows, which may mutate values after they were set.
+        undo: of each key changed what it was before, or ABSENT.
+        disturbed: whether `undo` is not enough: something moved, or was mutated in place.
+        new: the keys set that the directory does not have, as far as is known; they stand at the end of the memory.
+        below: the layer that this one lies on, if it is a savepoint.
+        content: the whole batch, where that is known already.
+    """
+
+    __slots__ = ("below", "changes", "content", "disturbed", "memory", "new", "undo", "user")
+
+    def __init__(self, memory: dict[Any, Any], *, user: bool, below: Layer | None = None) -> None:
+        self.memory = memory
+        self.user = user
+        self.below = below
+        self.content = b""
+        self.changes = Changes()
+        self.undo: dict[Any, Any] = {}
+        self.disturbed = False
+        self.new: set[Any] = set()
+
+    def set(self, key: Any, value: Any, text: bytes) -> None:
+        """Set `key` to `value`, whose JSON is `text` as long as nobody mutates it."""
+        old = dict.get(self.memory, key, ABSENT)
+        self.undo.setdefault(key, old)
+        self.changes.set(key, None if self.user else text)
+        if old is ABSENT:
+            self.new.add(key)
+        dict.__setitem__(self.memory, key, value)
+
+    def set_many(self, items: dict[Any, Any], content: bytes) -> None:
+        """Set all of `items`; `content` is the batch that says so, as long as nobody mutates them."""
+        get = dict.get
+        memory = self.memory
+        before = {key: get(memory, key, ABSENT) for key in items}
+        if not self.user and not self.undo:
+            self.content = content
+        self.undo = {**before, **self.undo}
+        self.new.update(key for key, old in before.items() if old is ABSENT)
+        self.changes.put.update(dict.fromkeys(items))
+        dict.update(memory, items)
+
+    def touch(self, key: Any) -> None:
+        """Note that the value of `key`, which is there, was mutated in place."""
+        self.undo.setdefault(key, dict.__getitem__(self.memory, key))
+        self.changes.set(key)
+        self.disturbed = True
+
+    def delete(self, key: Any) -> Any:
+        """Delete `key`, which is there; return its value."""
+        value = dict.pop(self.memory, key)
+        self.undo.setdefault(key, value)
+        self.changes.delete(key)
+        self.new.discard(key)
+        self.disturbed = True
+        return value
+
+    def move(self, key: Any, *, last: bool) -> None:
+        """Move `key`, which is there, to the end or to the front."""
+        value = dict.__getitem__(self.memory, key)
+        self.undo.setdefault(key, value)
+        self.disturbed = True
+        if last:
+            dict.__delitem__(self.memory, key)
+            dict.__setitem__(self.memory, key, value)
+            self.changes.move_to_end(key)
+            self.new.add(key)
+        else:
+            to_front(self.memory, [key])
+            self.changes.move_to_front(key)
+
+    def wipe(self) -> None:
+        """Delete every key there is."""
+        self.undo = {**dict.copy(self.memory), **self.undo}
+        dict.clear(self.memory)
+        self.changes.wipe()
+        self.new.clear()
+        self.disturbed = True
+
+    def absorb(self, other: Layer) -> None:
+        """Take over what a layer above this one did."""
+        above = other.changes
+        if above.clear:
+            self.changes.wipe()
+        for key in above.deleted:
+            self.changes.delete(key)
+        self.changes.put.update(above.put)
+        for key in above.front:
+            self.changes.move_to_front(key)
+        self.undo = {**other.undo, **self.undo}
+        self.new = (self.new | other.new) & self.changes.put.keys()
+        self.disturbed |= other.disturbed
+
+    def undo_simply(self) -> bool:
+        """Undo everything if that takes nothing but `undo`; return whether it was done."""
+        if self.disturbed:
+            return False
+        for key, old in reversed(self.undo.items()):
+            if old is ABSENT:
+                dict.pop(self.memory, key, None)
+            else:
+                dict.__setitem__(self.memory, key, old)
+        return True
+
+    def committed(self, above: Layer) -> None:
+        """Let a layer above this one be beneath it: it was committed; its keys are not held any more."""
+        changes = self.changes
+        late = [key for key in above.changes.put if above.undo.get(key) is ABSENT or key in self.new]
+        for key in (*above.changes.keys(), *(above.undo if above.changes.clear else ())):
+            changes.put.pop(key, None)
+            changes.deleted.pop(key, None)
+            self.new.discard(key)
+        for key in (*late, *(key for key in changes.put if key in self.new)):
+            if key in self.memory:
+                dict.__setitem__(self.memory, key, dict.pop(self.memory, key))
+
+    # --- news beneath it
+
+    def replay_beneath(self, records: Iterable[Record]) -> None:
+        """Apply what others committed to the memory: what is held wins, and new keys stay last."""
+        memory, held = self.memory, self.changes
+        moved = False
+        for record in records:
+            if record.get("clear"):
+                for key in [key for key in dict.keys(memory) if key not in held.put]:
+                    dict.__delitem__(memory, key)
+                self.new = set(held.put)
+            for key in record.get("del", ()):
+                if key in held.put:
+                    self.new.add(key)
+                else:
+                    dict.pop(memory, key, None)
+            for key, value in record.get("put", {}).items():
+                if key in held.put:
+                    if key in self.new and key not in held.deleted:
+                        self.new.discard(key)
+                        dict.__setitem__(memory, key, dict.pop(memory, key))
+                elif key not in held.deleted:
+                    dict.__setitem__(memory, key, value)
+            if "front" in record:
+                to_front(memory, record["front"])
+                moved = True
+        for key in held.put:
+            if key in self.new:
+                dict.__setitem__(memory, key, dict.pop(memory, key))
+        if moved and held.front:
+            to_front(memory, held.front)
+
+    def replay_onto(self, fresh: dict[Any, Any], values: dict[Any, Any]) -> None:
+        """Apply this layer to `fresh`, which has none of it; the values of the keys that it sets are in `values`."""
+        changes = self.changes
+        self.new = {key for key in changes.put if key not in fresh or key in changes.deleted}
+        put = {key: values[key] for key in changes.put if key in values}
+        replay(fresh, [{"clear": changes.clear, "del": changes.deleted, "put": put, "front": list(changes.front)}])
+
+
+def become(memory: dict[Any, Any], fresh: dict[Any, Any]) -> None:
+    """Give the memory the content and the order of `fresh`.
+
+    Where no key has to move, none is missing meanwhile for other threads, which read without any lock.
+    """
+    if memory:
+        kept = [key for key in dict.keys(memory) if key in fresh]
+        if [*kept, *(key for key in fresh if key not in memory)] == list(fresh):
+            for key in [key for key in dict.keys(memory) if key not in fresh]:
+                dict.__delitem__(memory, key)
+        else:
+            dict.clear(memory)
+    dict.update(memory, fresh)
+
+
+def differing(before: dict[Any, Any], after: dict[Any, Any]) -> set[Any]:
+    """Return the keys that are in one of the dicts only, or whose values differ."""
+    common = before.keys() & after.keys()
+    changed = {key for key in common if before[key] is not after[key] and not _same(before[key], after[key])}
+    return (before.keys() ^ after.keys()) | changed
+
+
+def _same(one: Any, other: Any) -> bool:
+    if one != other:
+        return False
+    try:
+        return orjson.dumps(one) == orjson.dumps(other)  # 1, 1.0 and True are equal, and not the same
+    except TypeError:
+        return False  # mutated into something that JSON lacks

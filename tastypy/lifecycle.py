@@ -1,0 +1,107 @@
+"""The open PODs of this process: what happens to them at its exit, at SIGTERM and SIGHUP, and in a forked child.
+
+A POD with held changes is referenced strongly from here until they are written, so that garbage collection loses nothing.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import signal
+import sys
+import threading
+from functools import partial
+from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
+
+from tastypy import lock as locks
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from tastypy.memory import Memory
+
+log = logging.getLogger("tastypy")
+
+_open: WeakValueDictionary[int, Memory[Any, Any]] = WeakValueDictionary()
+_holding: dict[int, Memory[Any, Any]] = {}
+_hooked = 0  # the process whose end is watched
+_registered = False
+
+
+def opened(pod: Memory[Any, Any]) -> None:
+    """Watch over a POD from now on."""
+    global _registered  # noqa: PLW0603 - a process has one list of hooks
+    if not _registered:
+        _registered = True
+        atexit.register(_at_exit)
+        os.register_at_fork(after_in_child=_in_child)
+    _open[id(pod)] = pod
+
+
+def holds(pod: Memory[Any, Any]) -> None:
+    """Keep a POD that has held changes until it is `released`."""
+    if id(pod) not in _holding:
+        _holding[id(pod)] = pod
+        if _hooked != os.getpid():
+            _hook()
+
+
+def released(pod: Memory[Any, Any]) -> None:
+    """Let go of a POD that has no held changes any more."""
+    _holding.pop(id(pod), None)
+
+
+def closed(pod: Memory[Any, Any]) -> None:
+    """Let go of a POD that was closed."""
+    _holding.pop(id(pod), None)
+    _open.pop(id(pod), None)
+
+
+def _hook() -> None:
+    global _hooked  # noqa: PLW0603 - as above
+    _hooked = os.getpid()
+    # A worker of multiprocessing ends without atexit; and what was registered before its fork was cleared in it.
+    util = sys.modules.get("multiprocessing.util")
+    if util is not None:
+        util.Finalize(None, _at_exit, exitpriority=100)
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) is signal.SIG_DFL:
+                signal.signal(number, _on_signal)
+
+
+def _at_exit() -> None:
+    for pod in list(_open.values()):
+        try:
+            pod._settle()
+        except Exception:
+            log.exception("%s: not everything could be written at exit", pod._store.path)
+
+
+def _on_signal(number: int, _: FrameType | None) -> None:
+    for pod in list(_holding.values()):
+        lock = pod._store.lock
+        if lock.busy == threading.get_ident():  # the signal came inside a commit: once that has ended
+            lock.deferred.append(partial(_on_signal, number, None))
+            return
+    for pod in list(_holding.values()):
+        try:
+            pod._abandon()
+            pod._settle()
+        except Exception:
+            log.exception("%s: not everything could be written at signal %d", pod._store.path, number)
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
+
+
+def _in_child() -> None:
+    global _hooked  # noqa: PLW0603 - as above
+    _hooked = 0
+    pods = list(_open.values())
+    interrupted = [pod for pod in pods if pod._is_unsettled()]
+    locks.forked()
+    _holding.clear()
+    for pod in pods:
+        pod._forked(reload=any(pod is one for one in interrupted))

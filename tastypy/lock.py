@@ -1,0 +1,229 @@
+"""The lock of a directory: between processes by flock on `.lock`, between threads by one re-entrant mutex.
+
+PODs of one directory in one process share a `DirectoryLock`, found by device and inode, so that they exclude each other's
+threads, and so that one descriptor is the process's only one. An flock belongs to the open file description, which a
+fork shares: a forked child closes its copy, never unlocks it (that would drop the parent's lock), and opens its own.
+
+`DirectoryLock.mutex` is only ever taken by `with`: CPython lets no signal handler in between taking a lock written in C and
+the block, nor between the block and its release. For the same reason unlocking is one call of a function written in C
+(`fcntl.flock`), the first thing in a `finally`. filelock's `unlock_descriptor` is a Python function, whose first
+instruction a Ctrl-C can hit.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import random
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from fcntl import LOCK_UN, flock
+from typing import Any
+from weakref import WeakValueDictionary
+
+from filelock import lock_descriptor
+
+from tastypy import files
+from tastypy.errors import DirectoryGoneError, LocksUnsupportedError, LockTimeout, TransactionError
+
+log = logging.getLogger("tastypy")
+
+WARN_AFTER = 10.0  # seconds of waiting after which a warning names the lock
+_SHORTEST, _LONGEST = 0.00005, 0.02  # seconds between attempts, before jitter
+_UNSUPPORTED = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL, errno.EBADF, errno.EACCES, errno.EPERM}
+
+
+class DirectoryLock:
+    """The lock of one directory in this process.
+
+    Attributes:
+        path: of `.lock`.
+        descriptor: of `.lock`, open as long as a POD uses it; -1 in a forked child until it is needed.
+        mutex: excludes the threads of this process; flock is taken with the mutex held.
+        busy: the thread that is inside a commit, 0 if none is: what it calls then must not enter another one.
+        transaction: the POD that is inside a transaction, if any, and `thread`, the thread that this one is of.
+        deferred: what signal handlers and finalisers asked for inside a commit, for its end.
+    """
+
+    def __init__(self, path: str, descriptor: int, *, writable: bool = True) -> None:
+        self.path = path
+        self.descriptor = descriptor
+        self._flags = (os.O_RDWR if writable else os.O_RDONLY) | os.O_CLOEXEC
+        self._identity = _identity(descriptor)
+        self._reset()
+
+    def _reset(self) -> None:
+        self.mutex = threading.RLock()
+        self.busy = 0
+        self.transaction: Any = None
+        self.thread = 0
+        self.deferred: deque[Callable[[], object]] = deque()
+
+    def __del__(self) -> None:
+        # No I/O: the descriptor goes as an unreferenced file object's would, and the kernel drops nothing that is held,
+        # since who holds the lock holds a reference.
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
+
+    def forked(self) -> None:
+        """Forget, in a forked child, what is the parent's."""
+        descriptor, self.descriptor = self.descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
+        self._reset()
+
+    def open(self) -> int:
+        """Return the descriptor, opened anew in a forked child."""
+        if self.descriptor < 0:
+            try:
+                descriptor = os.open(self.path, self._flags)
+            except FileNotFoundError:
+                raise DirectoryGoneError(_gone(self.path), self.path) from None
+            if _identity(descriptor) != self._identity:
+                os.close(descriptor)
+                raise DirectoryGoneError(_gone(self.path), self.path)
+            self.descriptor = descriptor
+        return self.descriptor
+
+    def wait_for_transaction(self, pod: Any, timeout: float) -> None:
+        """Wait until no other thread is inside a transaction; one of this thread on another POD is an error.
+
+        Polled, since a wait for the mutex that can time out cannot be written with `with`.
+        """
+        start = time.monotonic()
+        while (other := self.transaction) is not None:
+            if self.thread == threading.get_ident():
+                if other is pod:
+                    return
+                message = (
+                    f"{pod!r} cannot be changed inside a transaction of {other!r}, another object of the same "
+                    "directory: use one of them for both"
+                )
+                raise TransactionError(message, self.path)
+            if time.monotonic() - start > timeout:
+                message = f"another thread is inside a transaction on {self.path} for more than {timeout} s"
+                raise LockTimeout(message, self.path)
+            time.sleep(random.uniform(0.001, 0.002))  # noqa: S311 - jitter
+
+    def take(self, timeout: float, meanwhile: Callable[[], object]) -> None:
+        """Take the flock, with the mutex held, within `timeout` seconds.
+
+        The caller unlocks in a `finally`, whether or not this returned. `meanwhile` is called between attempts: what others
+        wrote is then read before the lock is had, and the time under it stays short.
+        """
+        descriptor = self.open()
+        if self._attempt(descriptor):
+            return
+        start = time.monotonic()
+        warned = False
+        delay = _SHORTEST
+        while True:
+            meanwhile()
+            if self._attempt(descriptor):
+                return
+            waited = time.monotonic() - start
+            if waited > timeout:
+                message = (
+                    f"{self.path} is locked by another process for more than {timeout} s: wait for it, raise timeout=, "
+                    f"or find it with `lsof {self.path}`"
+                )
+                raise LockTimeout(message, self.path)
+            if waited > WARN_AFTER and not warned:
+                warned = True
+                log.warning("waiting for the lock %s since %.0f s; it is held by another process", self.path, waited)
+            jitter = random.uniform(0.2, 1.0)  # noqa: S311 - against lockstep, no secret
+            time.sleep(jitter * min(delay, max(timeout - waited, 0.0) + 0.001))
+            delay = min(delay * 1.5, _LONGEST)
+
+    def _attempt(self, descriptor: int) -> bool:
+        try:
+            return lock_descriptor(descriptor, blocking=False)
+        except OSError as error:
+            if error.errno not in _UNSUPPORTED:
+                raise
+            message = (
+                f"{self.path} cannot be locked ({error.strerror}): the file system or mount has no flock, or this process "
+                "may not write there. Mount it with locks (NFS: with lockd or version 4; Lustre: -o flock), put the POD on "
+                'another file system, or read it with mode="r"'
+            )
+            raise LocksUnsupportedError(message, self.path, error.errno) from error
+
+    @contextmanager
+    def held(self, timeout: float, meanwhile: Callable[[], object] = lambda: None) -> Iterator[None]:
+        """Hold the lock; inside a transaction of this thread it is held already.
+
+        A generator, so that an exit that a signal prevents from beginning is made up for when the generator goes.
+        """
+        if self.busy == threading.get_ident():
+            message = f"{self.path}: a signal handler or finaliser cannot do this inside a commit that it interrupted"
+            raise TransactionError(message, self.path)
+        with self.mutex:
+            if self.transaction is not None:
+                yield
+                return
+            try:
+                self.busy = threading.get_ident()
+                self.take(timeout, meanwhile)
+                yield
+            finally:
+                # In this order: a signal may be handled right after the call returned, and then nothing below is reached.
+                self.busy = 0
+                if self.descriptor >= 0:
+                    flock(self.descriptor, LOCK_UN)
+                if self.deferred:
+                    self.run_deferred()
+
+    def run_deferred(self) -> None:
+        """Do what was asked for inside a commit, which has ended."""
+        while self.deferred:
+            action = self.deferred.popleft()
+            try:
+                action()
+            except Exception:
+                log.exception("%s: a change from a signal handler or finaliser inside a commit failed", self.path)
+
+
+def _gone(path: str) -> str:
+    return f"{os.path.dirname(path)} was removed, moved or replaced while it was open: close the POD and open it again"
+
+
+def _identity(descriptor: int) -> tuple[int, int]:
+    status = os.fstat(descriptor)
+    return status.st_dev, status.st_ino
+
+
+_locks: WeakValueDictionary[tuple[int, int], DirectoryLock] = WeakValueDictionary()
+_readers: WeakValueDictionary[int, DirectoryLock] = WeakValueDictionary()
+_locks_mutex = threading.Lock()
+
+
+def lock_of(path: str, permissions: int) -> DirectoryLock:
+    """Return this process's lock of the `.lock` at `path`, which is created if need be."""
+    descriptor = files.open_lock(path, permissions)
+    identity = _identity(descriptor)
+    with _locks_mutex:
+        lock = _locks.get(identity)
+        if lock is None:
+            lock = _locks[identity] = DirectoryLock(path, descriptor)
+            return lock
+    os.close(descriptor)
+    return lock
+
+
+def reader_of(path: str) -> DirectoryLock:
+    """Return a lock of its own for one who only reads: for its threads, never taken between processes."""
+    lock = DirectoryLock(path, files.open_to_read(path), writable=False)
+    _readers[id(lock)] = lock
+    return lock
+
+
+def forked() -> None:
+    """Give a forked child locks of its own."""
+    global _locks_mutex  # noqa: PLW0603 - the parent's may be held for ever in here
+    _locks_mutex = threading.Lock()
+    for lock in [*_locks.values(), *_readers.values()]:
+        lock.forked()

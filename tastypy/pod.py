@@ -1,0 +1,587 @@
+"""`PersistentOrderedDict`, what users see: a dict whose contents also live in a directory."""
+
+from __future__ import annotations
+
+import copy as copies
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from fcntl import LOCK_UN, flock
+from functools import partial
+from threading import get_ident
+from typing import Any, NoReturn, Self, TypeVar
+
+from tastypy import health, lifecycle
+from tastypy.closing import closed_class
+from tastypy.errors import MissingKeyError, TransactionError
+from tastypy.layers import ABSENT, Layer
+from tastypy.memory import Front, Memory
+from tastypy.store import Stats, Store
+from tastypy.values import encode_items, encode_key, encode_value
+from tastypy.views import Items, Keys, Values, keys_backward, keys_forward
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+class PersistentOrderedDict(Memory[K, V]):
+    """A dict whose contents also live in a directory, shared by any number of processes. Its short name is `POD`.
+
+    Reads are those of `dict`. A change is on disk when the call returns: it survives a SIGKILL of this process, and every
+    other process sees it at its next change, `sync` or `refresh`.
+
+    * **as a dict**: everything `dict` has; each mutator is one commit. `copy()` and `|` give plain dicts.
+    * **ordered**: `popitem`, `move_to_end`, `reversed`. The order is that in which keys reached the directory.
+    * **synchronisation**: `update(key)`, `sync_key`, `hold`, `unhold`, `sync`, `refresh`, `revert`, `dirty`.
+    * **atomic across processes**: `transaction`, `edit`, `incr`; `setdefault`, `pop`, `popitem` and `update`, too.
+    * **life**: `close`, `with POD(path) as pod:`, `path`, `mode`, `closed`.
+    * **health**: `check`, `repair`, `stats`.
+
+    Keys are `str`, `int` (64 bits), `float` (finite), `bool`, `None` and tuples of these. Values are what JSON reads back
+    equal and of the same types; tuples come back as lists. Anything else is refused, and nothing changes then.
+
+    >>> pod = POD("my.pod")
+    >>> pod["foo"] = {"bar": [1, 2.5, None]}
+    >>> pod["foo"]
+    {'bar': [1, 2.5, None]}
+    >>> POD("my.pod") == pod
+    True
+
+    Args:
+        path: the directory; `~` is expanded, parents are created.
+        mode: "a" to read and write, created if missing; "r" to read only, without any lock or permission to write.
+        timeout: seconds to wait for another process or thread that holds the lock.
+        durable: whether each commit waits for stable storage, and so survives a power cut, too. Otherwise that is done
+            at the end of a fold, a `sync`, an `unhold`, a `close`, and in a commit when the last time is a second ago.
+        default: called with a value that JSON lacks, as in `json.dumps`, returns what is stored in its place.
+        gzipped: whether shards are compressed; stored when the POD is created.
+        shard_bytes: at which size of its text a shard is closed; stored when the POD is created. 256 KiB if None.
+
+    Raises:
+        NotAPODError: the path is a file, or a directory with other things in it.
+        MissingPODError: mode is "r", and there is no POD.
+        PermissionDeniedError, LocksUnsupportedError, LockTimeout: what is needed cannot be had.
+        SettingsError: `gzipped` or `shard_bytes` is not what the POD was created with.
+        PersistentOrderedDictIntegrityError, FormatVersionError: the directory cannot be read.
+    """
+
+    __slots__ = ("_mode", "_options", "_path")
+    __hash__ = None  # type: ignore[assignment]  # as for any dict
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        mode: str = "a",
+        *,
+        timeout: float = 300,
+        durable: bool = False,
+        default: Callable[[Any], Any] | None = None,
+        gzipped: bool | None = None,
+        shard_bytes: int | None = None,
+    ) -> None:
+        super().__init__()
+        self._path = _absolute(path)
+        self._mode = mode
+        self._options: dict[str, Any] = {"timeout": timeout, "durable": durable, "default": default}
+        _check_options(mode, gzipped=gzipped, shard_bytes=shard_bytes, **self._options)
+        store = Store(
+            self._path,
+            writable=mode == "a",
+            timeout=timeout,
+            durable=durable,
+            gzipped=gzipped,
+            shard_bytes=shard_bytes,
+        )
+        self._begin(store, default)
+
+    # --- a dict
+
+    def __setitem__(self, key: K, value: V) -> None:
+        """Set `pod[key]`, one commit.
+
+        Raises:
+            UnstorableTypeError, UnstorableValueError: JSON cannot hold the key or the value exactly.
+            CommitError: it could not be written (a full disk, say); nothing changed.
+        """
+        name = encode_key(key)
+        text, copy = encode_value(value, self._default)
+        store = self._store
+        lock = store.lock
+        if lock.busy == get_ident():
+            lock.deferred.append(partial(self.__setitem__, key, copy))
+            return
+        if not store.writable or lock.transaction is not None or self._held is not None:
+            with self._change("assignment") as layer:
+                layer.set(key, copy, text)
+            return
+        # The same as `_change`, written out: this is what everybody waits for.
+        with lock.mutex:
+            try:
+                lock.busy = get_ident()
+                lock.take(store.timeout, self._meanwhile)
+                news = store.news(locked=True)
+                if news is not None:
+                    self._apply(news)
+                position = store.append(b'"put":{%b:%b}' % (name, text))
+                dict.__setitem__(self, key, copy)
+                store.position = position
+                if position.offset > store.limit:
+                    self._fold_quietly()
+            finally:
+                lock.busy = 0
+                if lock.descriptor >= 0:
+                    flock(lock.descriptor, LOCK_UN)
+                if lock.deferred:
+                    lock.run_deferred()
+
+    def __delitem__(self, key: K) -> None:
+        """Delete `pod[key]`, one commit; KeyError if it is not there."""
+        if not self._later(self.__delitem__, key):
+            with self._change("deletion") as layer:
+                if key not in self:
+                    raise KeyError(key)
+                self._delete(layer, key)
+
+    def _delete(self, layer: Layer, key: K) -> Any:
+        if self._front is not None:
+            self._front.gone.add(key)
+        return layer.delete(key)
+
+    def _later(self, action: Callable[..., object], *arguments: Any) -> bool:
+        """Put the action off if a signal handler or finaliser calls it inside a commit; tell whether that is so."""
+        lock = self._store.lock
+        if lock.busy != get_ident():
+            return False
+        lock.deferred.append(partial(action, *arguments))
+        return True
+
+    def __iter__(self) -> Iterator[K]:
+        """Yield the keys there now, then those added meanwhile; those deleted meanwhile are skipped."""
+        return keys_forward(self)
+
+    def __reversed__(self) -> Iterator[K]:
+        """Yield the keys there now from the last to the first, without those deleted meanwhile."""
+        return keys_backward(self)
+
+    def keys(self) -> Keys[K]:  # type: ignore[override]  # dict's view types cannot be made in Python
+        """Return a view of the keys, whose iteration is that of the POD."""
+        return Keys(self)
+
+    def values(self) -> Values[V]:  # type: ignore[override]  # as above
+        """Return a view of the values, whose iteration is that of the POD."""
+        return Values(self)
+
+    def items(self) -> Items[K, V]:  # type: ignore[override]  # as above
+        """Return a view of the items, whose iteration is that of the POD."""
+        return Items(self)
+
+    def clear(self) -> None:
+        """Delete everything, one commit. Under `hold` that means the keys known now."""
+        if self._later(self.clear):
+            return
+        with self._change("clear") as layer:
+            self._front = None
+            if layer is self._held:
+                for key in list(dict.keys(self)):
+                    layer.delete(key)
+            elif self:
+                layer.wipe()
+
+    def pop(self, key: K, *default: Any) -> Any:
+        """Delete `key` and return its value, one commit; without the key return `default` or raise KeyError."""
+        if len(default) > 1:
+            message = f"pop expected at most 2 arguments, got {1 + len(default)}"
+            raise TypeError(message)
+        with self._change("pop") as layer:
+            if key in self:
+                return self._delete(layer, key)
+        if default:
+            return default[0]
+        raise KeyError(key)
+
+    def popitem(self, last: bool = True) -> tuple[K, V]:
+        """Delete the last item, or the first one, and return it, one commit; KeyError if there is none."""
+        with self._change("popitem") as layer:
+            if not self:
+                message = f"popitem: {self!r} is empty"
+                raise KeyError(message)
+            if last:
+                key = next(dict.__reversed__(self))
+            elif self._front is None or (key := self._front.next()) is ABSENT:
+                self._front = Front(self)
+                key = self._front.next()
+            return key, self._delete(layer, key)
+
+    def setdefault(self, key: K, default: V = None) -> V:  # type: ignore[assignment]  # dict's None, for whatever V is
+        """Return `pod[key]`, set to `default` if it was missing in the directory: one commit, so one process sets it."""
+        encode_key(key)
+        text, copy = encode_value(default, self._default)
+        with self._change("setdefault") as layer:
+            if key not in self:
+                layer.set(key, copy, text)
+            return self[key]
+
+    def update(self, *arguments: Any, **more: Any) -> None:
+        """Set all items of a mapping or of an iterable of pairs, one commit; or, with a lone `str`, `sync_key` of it."""
+        if len(arguments) == 1 and not more and type(arguments[0]) is str and arguments[0]:
+            self.sync_key(arguments[0])  # type: ignore[arg-type]  # a key, where keys are str
+            return
+        self._update(dict(*arguments, **more))
+
+    def _update(self, items: dict[Any, Any]) -> None:
+        text, copy = encode_items(items, self._default)
+        if copy and not self._later(self._update, copy):
+            with self._change("update") as layer:
+                layer.set_many(copy, b'"put":%b' % text)
+
+    def __ior__(self, other: Any) -> Self:  # type: ignore[misc]  # `|` gives a plain dict
+        """Do what `update` does."""
+        self._update(dict(other))
+        return self
+
+    def copy(self) -> dict[K, V]:
+        """Return a plain dict with the same items; atomic against the threads of this process, and fast."""
+        return dict.copy(self)
+
+    __copy__ = copy
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> dict[K, V]:
+        return copies.deepcopy(dict.copy(self), memo)
+
+    @classmethod
+    def fromkeys(cls, *_: object) -> NoReturn:
+        """Raise: a POD needs a path. Use `update(dict.fromkeys(...))`."""
+        message = f"{cls.__name__} has no fromkeys, since it needs a path: pod.update(dict.fromkeys(...))"
+        raise TypeError(message)
+
+    def move_to_end(self, key: K, last: bool = True) -> None:
+        """Move `key` to the end, or to the front, one commit; KeyError if it is not there."""
+        if self._later(self.move_to_end, key, last):
+            return
+        with self._change("move_to_end") as layer:
+            if key not in self:
+                raise KeyError(key)
+            self._front = None
+            layer.move(key, last=last)
+
+    # --- synchronisation
+
+    def sync_key(self, key: K) -> None:
+        """Commit the value of `key` as it is now: it was mutated in place, which nothing told the POD.
+
+        Raises:
+            MissingKeyError: there is no such key.
+        """
+        value = dict.get(self, key, ABSENT)
+        if value is ABSENT:
+            message = f"{self!r} has no key {key!r} to synchronise; pod[{key!r}] = value adds it"
+            raise MissingKeyError(message, self._path)
+        # before catching up, or another process's value would take the place of the mutated object
+        text, copy = encode_value(value, self._default, f"the value of {key!r}")
+        if copy == value:
+            copy = value
+        if self._later(self.__setitem__, key, copy):
+            return
+        with self._change("update(key)") as layer:
+            if key in self and layer.user and dict.__getitem__(self, key) is copy:
+                layer.touch(key)
+            else:
+                layer.set(key, copy, text)
+
+    def hold(self) -> Hold:
+        """Suspend synchronisation: changes go to memory only, until `unhold`, `sync`, `close` or the end of the process.
+
+        Acts at once; as a context manager, the result calls `unhold` at its end. Holds nest.
+
+        >>> pod = POD("my.pod")
+        >>> with pod.hold():
+        ...     for number in range(1000):
+        ...         pod[number] = number**2
+        """
+        self._store.require_writable("hold")
+        self._refuse_in_transaction("hold")
+        with self._store.lock.mutex:
+            self._depth += 1
+            if self._held is None:
+                self._held = Layer(self, user=True)
+        return Hold(self)
+
+    def unhold(self) -> None:
+        """End the hold: write what is held, and go on synchronising each change. Nothing without a hold.
+
+        Raises:
+            UnstorableTypeError, UnstorableValueError: a held value was mutated into what JSON lacks; the other ones are
+                written, this one stays held.
+            CommitError: it could not be written; it stays held.
+        """
+        self._refuse_in_transaction("unhold")
+        with self._store.lock.mutex:
+            if self._depth:
+                self._depth -= 1
+            if not self._depth:
+                self._settle()
+                self._let_go()
+
+    def sync(self) -> None:
+        """Write what is held, bring in what others changed, and fold everything into the shards, on stable storage.
+
+        Raises what `unhold` does.
+        """
+        store = self._store
+        store.require_writable("sync")
+        self._refuse_in_transaction("sync")
+        with store.lock.held(store.timeout, self._meanwhile):
+            self._catch_up(locked=True)
+            error = self._write_held(sync=False)
+            store.fold()
+        if error is not None:
+            raise error
+
+    def refresh(self) -> set[K]:
+        """Bring in what others changed, without the lock; return the keys that this changed here."""
+        changed: set[K] = set()
+        lock = self._store.lock
+        if lock.transaction is not None and lock.thread != get_ident():
+            lock.wait_for_transaction(self, self._store.timeout)
+        if self._layer is not None or lock.busy == get_ident():
+            return changed  # inside a transaction nothing can be new
+        with lock.mutex:
+            try:
+                lock.busy = get_ident()
+                self._catch_up(locked=False, changed=changed)
+            finally:
+                lock.busy = 0
+                if lock.deferred:
+                    lock.run_deferred()
+        return changed
+
+    def revert(self) -> None:
+        """Drop what is held: what others committed, and what this process did before, takes its place."""
+        self._refuse_in_transaction("revert")
+        with self._store.lock.mutex:
+            if self.dirty():
+                self._held = Layer(self, user=True) if self._depth else None
+                lifecycle.released(self)
+                self._store.forget()
+                self._catch_up(locked=False)
+
+    def dirty(self) -> set[K]:
+        """Return the keys whose changes are held."""
+        return self._held.changes.keys() if self._held is not None else set()
+
+    def _refuse_in_transaction(self, what: str) -> None:
+        lock = self._store.lock
+        if lock.transaction is not None and lock.thread == get_ident():
+            message = f"{what} inside a transaction of {lock.transaction!r}: it commits at its end, by itself"
+            raise TransactionError(message, self._path)
+
+    # --- atomic across processes
+
+    @contextmanager
+    def transaction(self) -> Iterator[Self]:
+        """Hold the lock, bring in what others changed, and commit everything the body does, or, on an exception, nothing.
+
+        Its changes are one line of the journal, whether or not the POD is held. Inside another one it is a savepoint.
+
+        >>> pod = POD("accounts.pod")
+        >>> pod.update({"me": 10, "you": 0})
+        >>> with pod.transaction():
+        ...     pod["me"] -= 5
+        ...     pod["you"] += 5
+
+        Raises:
+            LockTimeout: the lock could not be had.
+            TransactionError: another object of the same directory is inside a transaction of this thread.
+        """
+        with self._transact(user=True):
+            yield self
+
+    @contextmanager
+    def edit(self, key: K, default: Any = ABSENT) -> Iterator[Any]:
+        """Give the value of `key` to be mutated in place, and commit it at the end, in one transaction.
+
+        What is given is a copy: on an exception nothing changes. Without the key it is a copy of `default`, or a KeyError.
+
+        >>> pod = POD("my.pod")
+        >>> with pod.edit("seen", default=[]) as seen:
+        ...     seen.append("https://example.org")
+        """
+        with self._transact(user=True):
+            value = dict.get(self, key, default)
+            if value is ABSENT:
+                raise KeyError(key)
+            place = f"the value of {key!r}"
+            copy = encode_value(value, self._default, place)[1]
+            yield copy
+            self[key] = encode_value(copy, self._default, place)[1]
+
+    def incr(self, key: K, by: float = 1, default: float = 0) -> Any:
+        """Add `by` to the number at `key`, which is `default` if it is missing, in one transaction; return the sum."""
+        with self._transact(user=True):
+            total = dict.get(self, key, default) + by  # type: ignore[operator]  # the caller says that it is a number
+            self[key] = total  # type: ignore[assignment]  # as above
+            return total
+
+    # --- life
+
+    @property
+    def path(self) -> str:
+        """The directory, absolute."""
+        return self._path
+
+    @property
+    def mode(self) -> str:
+        """The mode it was opened with, "a" or "r"."""
+        return self._mode
+
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed."""
+        return False
+
+    def close(self) -> None:
+        """Write what is held, and let go of the directory; after that every use but `close` raises ClosedPODError.
+
+        Raises what `unhold` does; it is still open then.
+        """
+        self._refuse_in_transaction("close")
+        store = self._store
+        with store.lock.mutex:
+            self._depth = 0
+            self._settle()
+            self._let_go()
+            lifecycle.closed(self)
+            store.close()
+            # orjson and other code in C reads a dict past its methods: there must be nothing to read
+            dict.clear(self)
+            del self._store
+            self.__class__ = closed_class(type(self))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _reopen, (type(self), self._path, self._mode, self._options)
+
+    def __reduce_ex__(self, _: Any) -> tuple[Any, ...]:
+        return self.__reduce__()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._path!r}, {len(self)} entries)"
+
+    # --- health
+
+    def check(self) -> list[str]:
+        """Return the problems that a look at every file finds; an empty list if all is well."""
+        return check_store(self._store)
+
+    def repair(self) -> list[str]:
+        """Set aside what is damaged, keep the rest; return what was done. See also `tastypy.repair`."""
+        store = self._store
+        store.require_writable("repair")
+        self._refuse_in_transaction("repair")
+        with store.lock.held(store.timeout, self._meanwhile):
+            done = health.repair(store)
+            self._catch_up(locked=True)
+        return done
+
+    def stats(self) -> Stats:
+        """Return the figures of the directory, as of the last time that it was read."""
+        return self._store.stats(len(self))
+
+
+POD = PersistentOrderedDict
+
+
+class Hold:
+    """What `hold` returns: a context manager that ends the hold."""
+
+    __slots__ = ("_pod",)
+
+    def __init__(self, pod: PersistentOrderedDict[Any, Any]) -> None:
+        self._pod = pod
+
+    def __enter__(self) -> PersistentOrderedDict[Any, Any]:
+        return self._pod
+
+    def __exit__(self, *_: object) -> None:
+        self._pod.unhold()
+
+
+def check(path: str | os.PathLike[str]) -> list[str]:
+    """Return the problems of the POD at `path`, which may be too damaged to be opened; an empty list if all is well."""
+    place = _absolute(path)
+    health.require_files(place)
+    return check_store(Store(place, writable=False, load=False))
+
+
+def repair(path: str | os.PathLike[str]) -> list[str]:
+    """Set aside what is damaged in the POD at `path`, keep the rest; return what was done.
+
+    Nothing is thrown away: what cannot be used is in files whose names begin with `aside-`.
+    """
+    place = _absolute(path)
+    health.require_files(place)
+    store = Store(place, load=False)
+    with store.lock.held(store.timeout):
+        done = health.repair(store)
+    store.close()
+    return done
+
+
+def check_store(store: Store) -> list[str]:
+    """Return the problems of a directory: under the lock if that can be had, else those that stay when one looks again."""
+    if store.writable:
+        with store.lock.held(store.timeout):
+            return health.check(store)
+    problems = health.check(store)
+    for _ in range(3):
+        if not problems:
+            break
+        again = health.check(store)
+        problems = [problem for problem in problems if problem in again]
+    return problems
+
+
+def _absolute(path: Any) -> str:
+    text = os.fspath(path)
+    if not isinstance(text, str):
+        message = f"the path of a POD must be a str or PathLike, not {path!r}"
+        raise TypeError(message)
+    if not text:
+        message = "the path of a POD must not be empty"
+        raise ValueError(message)
+    return os.path.abspath(os.path.expanduser(text))
+
+
+def _check_options(mode: Any, *, timeout: Any, durable: Any, default: Any, gzipped: Any, shard_bytes: Any) -> None:
+    if mode not in ("a", "r"):
+        message = f'mode must be "a" (read and write) or "r" (read only), not {mode!r}'
+        raise ValueError(message)
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float):
+        message = f"timeout must be a number of seconds, not {timeout!r}"
+        raise TypeError(message)
+    if not timeout >= 0:
+        message = f"timeout must be 0 or more seconds, not {timeout!r}"
+        raise ValueError(message)
+    if default is not None and not callable(default):
+        message = f"default must be callable, not {default!r}"
+        raise TypeError(message)
+    for name, flag in (("durable", durable), ("gzipped", gzipped or False)):
+        if not isinstance(flag, bool):
+            message = f"{name} must be True or False, not {flag!r}"
+            raise TypeError(message)
+    if shard_bytes is not None:
+        if isinstance(shard_bytes, bool) or not isinstance(shard_bytes, int):
+            message = f"shard_bytes must be an int, not {shard_bytes!r}"
+            raise TypeError(message)
+        if shard_bytes < 1:
+            message = f"shard_bytes must be 1 or more, not {shard_bytes!r}"
+            raise ValueError(message)
+
+
+def _reopen(cls: type[PersistentOrderedDict[Any, Any]], path: str, mode: str, options: dict[str, Any]) -> Any:
+    return cls(path, mode, **options)

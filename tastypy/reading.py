@@ -1,0 +1,209 @@
+"""What is new in a directory: from a position through the journals to the end, loading shards only where that is needed.
+
+With the lock held, what is read is final: a torn tail is cut off, a bad line is damage. Without it, whatever does not fit
+together may be a matter of time, and is read again.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import time
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+
+from tastypy import files
+from tastypy import format as form
+from tastypy.errors import IncoherentFileSystemError, PersistentOrderedDictIntegrityError, TastypyError
+
+if TYPE_CHECKING:
+    from tastypy.store import Store
+
+log = logging.getLogger("tastypy")
+
+TRIES = 100  # how often something that must be there is read again
+PAUSE = 0.01  # seconds in between
+_VANISHED = (errno.ENOENT, errno.ESTALE)
+
+
+class Position(NamedTuple):
+    """How far the directory was read: an epoch, an offset in its journal, the number of the last batch before that."""
+
+    epoch: int
+    offset: int
+    seq: int
+
+
+class Doubt(NamedTuple):
+    """The last line that was read without the lock, by its length and its begin, which has its crc.
+
+    Its writer may have failed after it (fdatasync, close), cut it off again, and raised; another line may stand there now.
+    """
+
+    length: int
+    begin: bytes
+
+
+class News(NamedTuple):
+    """What is new: `entries`, where it is not None, replaces everything; then `records` follow.
+
+    `marked` is the greatest offset of the journal that a line said to be on stable storage.
+    """
+
+    entries: dict[Any, Any] | None
+    records: list[form.Record]
+    position: Position
+    header: form.Header
+    doubt: Doubt | None
+    marked: int
+
+
+class _ReadAgainError(Exception):
+    """What was read does not fit together; `final` is what to raise if it stays so."""
+
+    def __init__(self, final: TastypyError) -> None:
+        super().__init__(str(final))
+        self.final = final
+
+
+def read_news(store: Store, data: bytes, *, locked: bool) -> News | None:
+    """Return what is new since the store's position, `data` being the content of `.lock`; None if nothing is.
+
+    Raises:
+        PersistentOrderedDictIntegrityError: a damaged file.
+        IncoherentFileSystemError: a sequence number out of line.
+        DirectoryGoneError: the directory was removed or replaced.
+    """
+    for attempt in range(TRIES):
+        try:
+            line = store.current(data, locked=locked)
+            return _follow(store, line.epoch, locked=locked)
+        except (_ReadAgainError, OSError) as error:
+            if isinstance(error, _ReadAgainError):
+                last = error.final
+            elif isinstance(error, TastypyError) or error.errno not in _VANISHED:
+                raise
+            else:  # a fold removed the file, or a cache does not know its name yet
+                last = PersistentOrderedDictIntegrityError(
+                    f"{error.filename} is missing, though it must be there", store.path
+                )
+            store.forget()
+            store.check_place()
+            if attempt > 2:  # a fold that ran meanwhile needs no pause
+                time.sleep(PAUSE)
+            data = store.read_lock_line(locked=locked)
+    raise last
+
+
+class _Walk:
+    """The way from a position to the end."""
+
+    def __init__(self, store: Store, *, locked: bool) -> None:
+        self.store = store
+        self.locked = locked
+        self.here = store.position
+        self.header: form.Header = store.header
+        self.entries: dict[Any, Any] | None = None
+        self.records: list[form.Record] = []
+        self.doubt = store.doubt
+        self.marked = store.marked
+        self.seal = 0
+
+    def take(self, here: Position, text: bytes, *, cut: bool) -> None:
+        """Add the batches of `text`, which begins at `here`, and move to its end."""
+        lines = form.read_lines(text, here.seq)
+        if lines.trouble == "disorder":
+            name = files.journal_name(here.epoch)
+            self.disorder(f"the line after batch {lines.seq} in {name}")
+        self.marked = max(self.marked, lines.synced)
+        end = here.offset + lines.length
+        if lines.trouble:
+            self.trouble(here.epoch, end, text[lines.length :], lines.trouble, cut=cut)
+        self.records += lines.records
+        self.here = Position(here.epoch, end, lines.seq)
+        self.seal = lines.seal
+        if lines.last and not self.locked:
+            self.doubt = Doubt(lines.last, text[lines.length - lines.last :][:17])
+
+    def trouble(self, epoch: int, end: int, rest: bytes, trouble: str, *, cut: bool) -> None:
+        """Deal with a journal that is not whole from the offset `end` on."""
+        store = self.store
+        name = files.journal_name(epoch)
+        path = store.file(name)
+        if end < self.marked:
+            number = files.read_file(path)[:end].count(b"\n") + 1
+            message = (
+                f"{path}, line {number}: damaged, though it was on stable storage. Nothing was overwritten; "
+                f"`tastypy repair {store.path}` sets the line aside and keeps the rest"
+            )
+            final = PersistentOrderedDictIntegrityError(message, path)
+            raise final if self.locked else _ReadAgainError(final)
+        if not cut:
+            return
+        if trouble == "damaged":
+            aside = files.aside_name(name)
+            files.write_new(store.file(aside), rest, store.permissions)
+            log.warning("%s: a line was lost at offset %d; what follows it was set aside in %s", path, end, aside)
+        files.cut(path, end)
+
+    def disorder(self, what: str) -> NoReturn:
+        """Raise for a number that is out of line."""
+        message = (
+            f"{self.store.path}: {what} is out of line: this file system does not show one process's writes to another that "
+            "holds the lock (or files were put back by hand). Nothing more is written. Use a coherent mount, such as "
+            "NFS 4, or GlusterFS with its performance caches off"
+        )
+        error = IncoherentFileSystemError(message, self.store.path, errno.EIO)
+        raise error if self.locked else _ReadAgainError(error)
+
+
+def _follow(store: Store, epoch: int, *, locked: bool) -> News | None:
+    """Return what stands after the position, through the journals up to that of `epoch` or one that it was sealed to."""
+    walk = _Walk(store, locked=locked)
+    if walk.here is not None:
+        _finish_journal(walk, walk.here, epoch)
+    epoch = max(epoch, walk.seal)
+    while walk.here is None or walk.here.epoch != epoch:
+        if locked and walk.seal > epoch:
+            walk.disorder(f"the seal {walk.seal} of epoch {epoch}")
+        walk.header, text = store.read_journal(epoch)
+        start = text.find(b"\n") + 1
+        if walk.here is None or walk.header.seq != walk.here.seq:
+            if walk.here is not None and walk.header.seq < walk.here.seq:
+                walk.disorder(f"batch {walk.header.seq} at the begin of epoch {epoch}")
+            walk.entries = store.load(walk.header)
+            walk.records.clear()
+        if locked:
+            store.seal(walk.header)
+        walk.marked, walk.doubt = 0, None
+        walk.take(Position(epoch, start, walk.header.seq), text[start:], cut=locked)
+        epoch = max(epoch, walk.seal)
+    if walk.entries is None and not walk.records and walk.here == store.position:
+        store.doubt = walk.doubt
+        return None
+    return News(walk.entries, walk.records, walk.here, walk.header, walk.doubt, walk.marked)
+
+
+def _finish_journal(walk: _Walk, here: Position, epoch: int) -> None:
+    """Read the position's own journal to its end; where folds removed it, everything has to be loaded."""
+    current = epoch == here.epoch
+    if epoch < here.epoch:
+        walk.disorder(f"epoch {epoch} after epoch {here.epoch}")
+    skip, begin = walk.doubt or Doubt(0, b"")
+    start = here.offset - skip
+    try:
+        text = walk.store.read_tail(here.epoch, start - 1)
+    except OSError as error:
+        if current or error.errno not in _VANISHED:
+            raise
+        walk.here = None
+        return
+    # The newline before it is still there, and so is the line in doubt; else something was cut off that had been read.
+    if text[:1] != b"\n" or len(text) <= skip or text[1 : 1 + len(begin)] != begin:
+        if walk.locked:
+            walk.here = None
+            return
+        message = f"{files.journal_name(here.epoch)} became shorter"
+        raise _ReadAgainError(PersistentOrderedDictIntegrityError(message, walk.store.path))
+    if walk.locked:
+        walk.doubt = None
+    walk.take(here, text[1 + skip :], cut=walk.locked and current)

@@ -1,0 +1,534 @@
+"""A directory under its lock: find or create it, read what is new, append a batch. It knows nothing of the dicts users see.
+
+What may be relied on, everywhere in here: names that were never used before, files that only grow, and the content of
+`.lock` read through the locked descriptor. A stat, a directory listing or a descriptor kept open are believed only on
+file systems known to be local.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import time
+from typing import Any, NamedTuple, NoReturn
+
+from tastypy import files, folding, health
+from tastypy import format as form
+from tastypy import lock as locks
+from tastypy.changes import replay
+from tastypy.errors import (
+    CommitError,
+    DirectoryGoneError,
+    IncoherentFileSystemError,
+    MissingPODError,
+    NotAPODError,
+    PermissionDeniedError,
+    PersistentOrderedDictIntegrityError,
+    ReadOnlyError,
+    SettingsError,
+    TastypyError,
+    UnknownOutcomeError,
+)
+from tastypy.reading import PAUSE, TRIES, Doubt, News, Position, read_news
+
+log = logging.getLogger("tastypy")
+
+_LEAST_LIMIT, _MOST_LIMIT = 1 << 20, 1 << 26  # bytes that a journal may reach before it is folded
+_SYNC_EVERY = 1.0  # seconds after which a commit also waits for stable storage
+
+
+class Stats(NamedTuple):
+    """What a directory holds: entries and shards, bytes of the shards and of the journal, and its epoch."""
+
+    entries: int
+    shards: int
+    bytes: int
+    journal_bytes: int
+    epoch: int
+
+
+class Store:
+    """One object's view of a directory.
+
+    Attributes:
+        path: the directory, absolute.
+        writable: whether it was opened to be changed.
+        lock: of the directory; a reader's is its own and never taken.
+        position: up to where everything was read and applied; None if everything has to be read anew.
+        header: of the position's epoch.
+        doubt: the last line, if it was read without the lock.
+        marked: the greatest offset of the journal that a line said to be on stable storage.
+        must_fold: nothing more may be appended to this journal by this process.
+        wrote: something was appended since the last fold of this process.
+        limit: bytes that the journal may reach before it is folded: with the data, so that folding has a constant share.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        *,
+        writable: bool = True,
+        timeout: float = 300,
+        durable: bool = False,
+        gzipped: bool | None = None,
+        shard_bytes: int | None = None,
+        load: bool = True,
+    ) -> None:
+        self._journal = -1  # its descriptor, on local file systems
+        self.path = path
+        self.writable = writable
+        self.timeout = timeout
+        self.position: Position | None = None
+        self.header: form.Header
+        self.doubt: Doubt | None = None
+        self.marked = 0
+        self.must_fold = False
+        self.wrote = False
+        self.limit = _LEAST_LIMIT
+        self._id = ""
+        self._durable = durable
+        self._synced_at = float("-inf")
+        self._synced: int | None = None  # the offset up to which fdatasync succeeded, until a line has said so
+        self._line = b""  # of .lock, as of the position
+        self._open_lock()
+        if not load:  # it is damaged, and about to be repaired
+            return
+        if writable:
+            with self.lock.held(timeout):
+                self._find_or_create(gzipped, shard_bytes)
+        else:
+            self._find()
+        for name, wanted in (("gzipped", gzipped), ("shard_bytes", shard_bytes)):
+            stored = getattr(self.header, name)
+            if wanted is not None and wanted != stored:
+                self.close()
+                message = f"{path} was created with {name}={stored}, not {wanted}: leave {name} out"
+                raise SettingsError(message, path)
+
+    def __del__(self) -> None:
+        self._close_journal()  # no I/O: what a file object does that is dropped
+
+    # --- opening
+
+    def file(self, name: str) -> str:
+        """Return the path of a file of the directory."""
+        return f"{self.path}/{name}"
+
+    def _open_lock(self) -> None:
+        path = self.file(files.LOCK)
+        try:
+            if self.writable:
+                files.make_directories(self.path)
+                if not os.path.lexists(path):
+                    self._refuse_foreign()
+                self.permissions = files.permissions_in(self.path)
+                self.lock = locks.lock_of(path, self.permissions)
+            else:
+                self.lock = self._wait_for_lock_file(path)
+            self.local = files.is_local(self.lock.open())
+        except (FileExistsError, NotADirectoryError) as error:
+            message = f"{self.path} cannot be a POD: a file of that name, or of a parent's, is in the way"
+            raise NotAPODError(message, self.path) from error
+        except PermissionError as error:
+            advice = 'open it with mode="r", or ask for the permission' if self.writable else "ask for the permission"
+            message = f"{self.path}: no permission ({error.strerror}: {error.filename}); {advice}"
+            raise PermissionDeniedError(message, self.path, error.errno) from error
+        except OSError as error:
+            if isinstance(error, TastypyError):
+                raise
+            message = f"{self.path} cannot be opened: {error.strerror} ({error.filename})"
+            raise CommitError(message, self.path, error.errno) from error
+
+    def _wait_for_lock_file(self, path: str) -> locks.DirectoryLock:
+        start = time.monotonic()
+        while True:
+            try:
+                return locks.reader_of(path)
+            except FileNotFoundError as error:
+                # somebody may be creating it just now
+                if not os.path.isdir(self.path) or time.monotonic() - start > TRIES * PAUSE:
+                    message = f'there is no POD at {self.path}; mode="a" creates one'
+                    raise MissingPODError(message, self.path) from error
+                time.sleep(PAUSE)
+
+    def _refuse_foreign(self) -> None:
+        foreign = [name for name, what in files.names_in(self.path).items() if what is None]
+        if foreign:
+            message = (
+                f"{self.path} is a directory with other things in it ({', '.join(foreign[:3])}"
+                f"{', ...' if len(foreign) > 3 else ''}): a POD wants a directory of its own"
+            )
+            raise NotAPODError(message, self.path)
+
+    def _find_or_create(self, gzipped: bool | None, shard_bytes: int | None) -> None:
+        """Find the epoch, recover it, or create the first one; with the lock held."""
+        data = self.read_lock_line(locked=True)
+        line = form.decode_lock_line(data)
+        if line is None:
+            kinds = {what.kind for what in files.names_in(self.path).values() if what}
+            if kinds & {"journal", "shard"}:
+                line = health.recover(self, data)
+            elif data:
+                message = (
+                    f"{self.path} cannot be a POD: its .lock is another program's, or damaged, and there is no journal"
+                )
+                raise NotAPODError(message, self.path)
+        if line is None:
+            self._refuse_foreign()
+            line = self._create(gzipped=gzipped or False, shard_bytes=shard_bytes or health.SHARD_BYTES)
+        self._id = line.id
+        self.header = self.read_journal(line.epoch)[0]
+        self.seal(self.header)
+
+    def _create(self, *, gzipped: bool, shard_bytes: int) -> form.LockLine:
+        try:
+            epoch, descriptor = self.create_journal(1)
+            header = form.Header(files.random_text(8), epoch, 0, 0, gzipped, shard_bytes, 0, ())
+            try:
+                files.write_and_sync(descriptor, header.encode())
+            finally:
+                files.close(descriptor)
+            files.sync_directory(self.path)
+            line = form.LockLine(header.id, epoch)
+            files.replace_line(self.lock.open(), line.encode())
+        except OSError as error:
+            message = f"{self.path} cannot be created: {error.strerror}"
+            raise CommitError(message, self.path, error.errno) from error
+        return line
+
+    def _find(self) -> None:
+        for attempt in range(TRIES):
+            line = self.current(self.read_lock_line(locked=False), locked=False)
+            self._id = line.id
+            try:
+                self.header = self.read_journal(line.epoch)[0]
+            except FileNotFoundError:  # folded twice meanwhile
+                if attempt == TRIES - 1:
+                    raise
+            else:
+                return
+
+    def close(self) -> None:
+        """Close the journal; the lock's descriptor goes with its last user."""
+        self._close_journal()
+
+    # --- reading
+
+    def read_lock_line(self, *, locked: bool) -> bytes:
+        """Return the content of `.lock`; without the lock from a descriptor of this moment, where caches would answer."""
+        try:
+            if locked or self.local:
+                return files.read_at(self.lock.open(), form.LOCK_LINE_BYTES + 1, 0)
+            return files.read_file(self.file(files.LOCK))
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ESTALE):
+                self.check_place()
+            raise
+
+    def current(self, data: bytes, *, locked: bool) -> form.LockLine:
+        """Return what `data`, the content of `.lock`, says; without the lock it may be read again.
+
+        Raises:
+            DirectoryGoneError: it is another directory's.
+        """
+        line = form.decode_lock_line(data)
+        if line is None and locked:
+            message = f"{self.file(files.LOCK)} is damaged: close this POD and open it again, which recovers it"
+            raise PersistentOrderedDictIntegrityError(message, self.path)
+        for _ in range(TRIES):
+            if line is not None:
+                break
+            time.sleep(PAUSE)  # it is being written, or the POD created
+            line = form.decode_lock_line(self.read_lock_line(locked=False))
+        line = line or health.choose(self.path)
+        if line is None:
+            message = f"there is no POD at {self.path}: its .lock says nothing, and no journal is whole"
+            raise MissingPODError(message, self.path)
+        if self._id and line.id != self._id:
+            self._gone()
+        return line
+
+    def news(self, *, locked: bool) -> News | None:
+        """Return what is new since the position, None if nothing is; with the lock held if `locked`.
+
+        Once it is applied, `arrive` has to be called with it. Raises what `read_news` does.
+        """
+        here = self.position
+        data = self.read_lock_line(locked=locked)
+        if self.local and here is not None and data == self._line:
+            if self._journal < 0:
+                self._open_journal(here.epoch)
+            size, links = files.size_and_links(self._journal)
+            if not links:
+                self._gone()
+            if size == here.offset:
+                doubt = self.doubt
+                if doubt is None:
+                    return None
+                if files.read_at(self._journal, len(doubt.begin), size - doubt.length) == doubt.begin:
+                    if locked:
+                        self.doubt = None
+                    return None
+        return read_news(self, data, locked=locked)
+
+    def arrive(self, news: News) -> None:
+        """Move to where the news ends, since they were applied."""
+        if self.position is None or news.position.epoch != self.position.epoch:  # or it was forgotten
+            self.settle(news.header, news.position)
+        self.doubt, self.marked = news.doubt, news.marked
+        self.position = news.position
+
+    def settle(self, header: form.Header, position: Position) -> None:
+        """Move to a position in another epoch."""
+        self._close_journal()
+        self.position = None  # an exception between these lines has everything read anew
+        line = form.LockLine(header.id, header.epoch).encode()
+        if line != self._line:  # another journal
+            self._line = line
+            self._synced = None
+            self.must_fold = self.wrote = False
+        self.marked, self.doubt = 0, None
+        self.header = header
+        self._id = header.id
+        self.limit = min(max(self.shard_sizes() // 4, _LEAST_LIMIT), _MOST_LIMIT)
+        self.position = position
+
+    def forget(self) -> None:
+        """Have everything read anew."""
+        self.position = self.doubt = None
+        self._close_journal()
+
+    def shard_sizes(self) -> int:
+        """Return the bytes of all shards together."""
+        return sum(shard.size for shard in self.header.shards)
+
+    def stats(self, entries: int) -> Stats:
+        """Return the figures of the directory, `entries` being known to who asks."""
+        header = self.header
+        journal = self.position.offset if self.position else 0
+        return Stats(entries, len(header.shards), self.shard_sizes(), journal, header.epoch)
+
+    def load(self, header: form.Header) -> dict[Any, Any]:
+        """Return the entries of all shards of the header."""
+        entries: dict[Any, Any] = {}
+        with folding.collector_off():
+            for shard in header.shards:
+                entries.update(form.shard_dict(self.read_shard(header, shard)))
+        return entries
+
+    def committed(self) -> dict[Any, Any]:
+        """Return everything that is committed up to the position, from the disk; with the lock held."""
+        here, header = self.position, self.header
+        if here is None:
+            message = "what is committed is known up to a position only"
+            raise RuntimeError(message)
+        entries = self.load(header)
+        start = len(header.encode())
+        text = self.read_tail(here.epoch, start)[: here.offset - start]
+        replay(entries, form.read_lines(text, header.seq).records)
+        return entries
+
+    def read_shard(self, header: form.Header, shard: form.Shard) -> bytes:
+        """Return the text of a shard.
+
+        Raises:
+            PersistentOrderedDictIntegrityError: it is not what the header says.
+        """
+        path = self.file(files.shard_name(shard.number, shard.epoch, gzipped=header.gzipped))
+        data = files.read_file(path)
+        if len(data) != shard.size or form.crc_text(data) != shard.crc:
+            message = (
+                f"{path} is damaged: {len(data)} bytes with CRC {form.crc_text(data)} instead of {shard.size} with "
+                f"{shard.crc}. Nothing was overwritten; `tastypy repair {self.path}` sets it aside and keeps the rest"
+            )
+            raise PersistentOrderedDictIntegrityError(message, path)
+        return form.unpack(data) if header.gzipped else data
+
+    def read_journal(self, epoch: int) -> tuple[form.Header, bytes]:
+        """Return the header of a journal and all its text, the header included."""
+        path = self.file(files.journal_name(epoch))
+        text = files.read_file(path)
+        header = form.decode_header(text[: text.find(b"\n") + 1], path)
+        if header is None:
+            message = f"{path}, line 1: the header is damaged; `tastypy repair {self.path}` keeps what can be read"
+            raise PersistentOrderedDictIntegrityError(message, path)
+        if header.id != self._id:
+            self.check_place()
+            message = f"{path} is of another directory, {header.id}: it was put here by hand; remove it"
+            raise PersistentOrderedDictIntegrityError(message, path)
+        return header, text
+
+    def read_tail(self, epoch: int, offset: int) -> bytes:
+        """Return a journal from an offset on."""
+        if self._journal >= 0 and self.position is not None and epoch == self.position.epoch:
+            return files.read_from(self._journal, offset)
+        return files.read_file(self.file(files.journal_name(epoch)), offset)
+
+    # --- writing
+
+    def append(self, content: bytes, *, sync: bool = False) -> Position:
+        """Commit a batch, with the lock held and the news applied; return the position after it, for when it is applied.
+
+        Raises:
+            CommitError: it could not be written; the journal is as before.
+            UnknownOutcomeError: and undoing it failed, too.
+        """
+        if self.must_fold:
+            self.fold(always=True)
+        here = self.position
+        if here is None:
+            message = "an append needs everything applied"
+            raise RuntimeError(message)
+        line = form.batch_line(here.seq + 1, content, self._synced)
+        end = here.offset + len(line)
+        now = time.monotonic()
+        if not (sync or self._durable) and now - self._synced_at < _SYNC_EVERY:
+            now = 0.0
+        said = self._synced
+        try:
+            if self.local:
+                if self._journal < 0:
+                    self._open_journal(here.epoch)
+                files.append(self._journal, line)
+                if now:
+                    self._sync(self._journal, now, end)
+            else:
+                self._append_remotely(here.epoch, line, now, end)
+        except OSError as error:
+            if isinstance(error, TastypyError):
+                raise
+            self._undo(here, error)
+        if said is not None:
+            self.marked = max(self.marked, said)
+            if self._synced == said:
+                self._synced = None
+        self.wrote = True
+        return Position(here.epoch, end, here.seq + 1)
+
+    def _append_remotely(self, epoch: int, line: bytes, now: float, end: int) -> None:
+        # Where the lock was lost meanwhile, a network file system fails here.
+        if files.read_at(self.lock.open(), form.LOCK_LINE_BYTES + 1, 0) != self._line:
+            message = f"{self.path}: the epoch changed under the lock, which this file system gave to two at once"
+            raise IncoherentFileSystemError(message, self.path, errno.EIO)
+        descriptor = files.open_to_append(self.file(files.journal_name(epoch)))
+        try:
+            files.append(descriptor, line)
+            if now:
+                self._sync(descriptor, now, end)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        files.close(descriptor)  # where a full disk is reported
+
+    def _sync(self, descriptor: int, now: float, end: int) -> None:
+        try:
+            files.sync(descriptor)
+        except OSError:
+            self.must_fold = True  # the kernel may have dropped the pages, and forgotten that it did
+            raise
+        self._synced_at = now
+        self._synced = end
+
+    def _undo(self, here: Position, error: OSError) -> NoReturn:
+        """Cut off what a failed append left, with a fresh descriptor, and say what became of it."""
+        path = self.file(files.journal_name(here.epoch))
+        if error.errno in (errno.ENOENT, errno.ESTALE):
+            self.check_place()
+        self._close_journal()
+        self._synced = None
+        try:
+            files.cut(path, here.offset)
+        except OSError as second:
+            message = (
+                f"{path}: writing failed ({error.strerror}), and so did undoing it ({second.strerror}): whether the change "
+                "was made shows when the POD is used again"
+            )
+            raise UnknownOutcomeError(message, path, error.errno) from error
+        message = f"{path}: writing failed ({error.strerror}); nothing was changed"
+        raise CommitError(message, path, error.errno) from error
+
+    def sync_journal(self) -> None:
+        """Wait until what this process appended is on stable storage, with the lock held."""
+        here = self.position
+        if here is None or not self.wrote:
+            return
+        path = self.file(files.journal_name(here.epoch))
+        try:
+            descriptor = files.open_to_append(path)
+            try:
+                self._sync(descriptor, time.monotonic(), here.offset)
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            message = (
+                f"{path}: fdatasync failed ({error.strerror}); what was committed lately may not survive a power cut"
+            )
+            raise CommitError(message, path, error.errno) from error
+
+    def fold(self, *, always: bool = False) -> None:
+        """Merge the journal into the shards, with the lock held and the news applied."""
+        folding.fold(self, always=always)
+
+    def create_journal(self, epoch: int) -> tuple[int, int]:
+        """Create the journal of the first free number from `epoch` on; return the number and the descriptor.
+
+        Who creates it owns the number, for its shards too. Where it is there already, a fold died: its number is not used
+        again, since another host may have seen the dead one's content under it.
+        """
+        while True:
+            try:
+                return epoch, files.create(self.file(files.journal_name(epoch)), self.permissions)
+            except FileExistsError:
+                epoch += 1
+
+    def seal(self, header: form.Header) -> None:
+        """Add the seal to the journal before the header's, unless it is there; with the lock held."""
+        if not header.before or not self.writable:
+            return
+        path = self.file(files.journal_name(header.before))
+        seal = form.seal_line(header.epoch)
+        try:
+            descriptor = files.open_to_append(path)
+            try:
+                end, _ = files.read_end(descriptor, len(seal))
+                if end != seal:
+                    files.append(descriptor, seal)
+            finally:
+                files.close(descriptor)
+        except OSError as error:
+            log.debug("%s was not sealed; the epoch in .lock says the same: %s", path, error)
+
+    # --- what may have happened to the directory
+
+    def _open_journal(self, epoch: int) -> None:
+        path = self.file(files.journal_name(epoch))
+        try:
+            self._journal = files.open_to_append(path) if self.writable else files.open_to_read(path)
+        except FileNotFoundError:
+            self.check_place()
+            raise
+
+    def _close_journal(self) -> None:
+        descriptor, self._journal = self._journal, -1
+        if descriptor >= 0:
+            os.close(descriptor)
+
+    def check_place(self) -> None:
+        """Raise DirectoryGoneError if the path leads to another directory than the one that was opened."""
+        try:
+            line = form.decode_lock_line(files.read_file(self.file(files.LOCK)))
+        except (FileNotFoundError, NotADirectoryError):
+            self._gone()
+        if line is not None and line.id != self._id:
+            self._gone()
+
+    def _gone(self) -> NoReturn:
+        message = f"{self.path} was removed, moved or replaced while it was open: close this POD and open it again"
+        raise DirectoryGoneError(message, self.path)
+
+    def require_writable(self, what: str) -> None:
+        """Raise ReadOnlyError unless the directory was opened to be changed."""
+        if not self.writable:
+            message = f'{what}: {self.path} was opened with mode="r"; open it with mode="a" to change it'
+            raise ReadOnlyError(message, self.path)

@@ -1,0 +1,108 @@
+"""Every example in the README, the pages of docs/, and the docstrings runs, and the README's copies are true."""
+
+import doctest
+import importlib
+import json
+import pkgutil
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import tastypy
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+MODULES = [
+    module.name for module in pkgutil.iter_modules(tastypy.__path__, "tastypy.") if module.name != "tastypy.__main__"
+]
+FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+
+
+@pytest.fixture(autouse=True)
+def _own_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def examples_of(page: Path) -> str:
+    """The page with everything but its code blocks blanked, so that line numbers stay."""
+    lines = []
+    inside = False
+    for line in page.read_text().splitlines():
+        if line.startswith("```"):
+            inside = line in ("```python", "```{doctest}")
+            line = ""  # noqa: PLW2901 - blanked like the others
+        lines.append(line if inside else "")
+    return "\n".join(lines) + "\n"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_examples_of_a_page_run(page: Path) -> None:
+    runner = doctest.DocTestRunner(optionflags=FLAGS)
+    runner.run(doctest.DocTestParser().get_doctest(examples_of(page), {}, page.name, str(page), 0))
+    assert runner.summarize(verbose=False).failed == 0
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_the_examples_of_a_modules_docstrings_run(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runner = doctest.DocTestRunner(optionflags=FLAGS)
+    for number, test in enumerate(doctest.DocTestFinder().find(importlib.import_module(name))):
+        directory = tmp_path / str(number)
+        directory.mkdir()
+        monkeypatch.chdir(directory)
+        runner.run(test)
+    assert runner.summarize(verbose=False).failed == 0
+
+
+def test_the_readme_shows_the_example_as_it_is() -> None:
+    shown = re.search(r"<!-- file: (\S+) -->\n```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert shown is not None
+    assert shown[2] == (ROOT / shown[1]).read_text()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_to_files_lead_to_files(page: Path) -> None:
+    for link in re.findall(r"\]\(([^)#]+)", page.read_text()):
+        assert link.startswith("https://") or (page.parent / link).exists(), link
+
+
+def test_the_checksums_example_does_a_tree_and_then_only_what_is_new(tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    for number in range(30):
+        (tree / f"{number}.txt").write_text("a line\n" * number)
+    script = [sys.executable, str(ROOT / "docs/examples/checksums.py"), str(tree), str(tmp_path / "sums.pod")]
+    first = subprocess.run(script, capture_output=True, text=True, check=True, timeout=60)
+    assert "30 files, 30 of them to do" in first.stdout
+    (tree / "new.txt").write_text("one\ntwo\n")
+    second = subprocess.run(script, capture_output=True, text=True, check=True, timeout=60)
+    assert "31 files, 1 of them to do" in second.stdout
+    with tastypy.POD[str, dict[str, object]](tmp_path / "sums.pod", mode="r") as pod:
+        assert [pod[str(tree / f"{number}.txt")]["lines"] for number in range(30)] == list(range(30))
+        assert pod[str(tree / "new.txt")]["lines"] == 2
+
+
+@pytest.mark.parametrize("gzipped", [False, True])
+def test_the_reader_in_the_description_of_the_format_reads_what_a_pod_wrote(tmp_path: Path, gzipped: bool) -> None:
+    pod = tastypy.POD[object, object](tmp_path / "my.pod", gzipped=gzipped, shard_bytes=200)
+    keys = ["foo", "#foo", 'a "quoted" one', "naïve\n", 1, 2.5, None, True, ("a", (1, None)), ()]
+    pod.update({key: [repr(key), {"nested": index / 3}] for index, key in enumerate(keys)})
+    for step in (
+        lambda: pod.sync(),
+        lambda: pod.update(new=1, foo="again"),
+        lambda: pod.pop("#foo"),
+        lambda: pod.move_to_end(("a", (1, None)), last=False),
+        lambda: pod.move_to_end(None),
+        lambda: pod.sync(),
+        lambda: pod.update({number: number for number in range(100)}),
+        lambda: pod.sync(),
+        lambda: pod.clear(),
+        lambda: pod.update(last=2**64 - 1),
+    ):
+        step()
+        script = [sys.executable, str(ROOT / "docs/examples/read_pod.py"), pod.path]
+        read = subprocess.run(script, capture_output=True, text=True, check=True, timeout=60).stdout
+        assert read.splitlines() == [f"{key!r} {json.dumps(value)}" for key, value in pod.items()]
+    pod.close()
