@@ -90,6 +90,7 @@ class Pair(NamedTuple):
         combine: what makes one figure of a side's chunks. The mean where rare events (a fold) belong to the cost, the
             minimum where anything above it is the machine's doing.
         unit: of the costs, "s" or "B".
+        warm: whether there is a first round that does not count.
     """
 
     name: str
@@ -101,3 +102,4 @@ class Pair(NamedTuple):
     chunks: int = 1
     combine: Callable[[list[float]], float] = fmean
     unit: str = "s"
+    warm: bool = True

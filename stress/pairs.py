@@ -137,31 +137,26 @@ def bulk(bench: Bench) -> Iterator[Sides]:
     yield Sides(ours, theirs)
 
 
+_TURNS = 25  # in which a round's updates are made
+
+
 @contextmanager
 def scaling(bench: Bench) -> Iterator[Sides]:
-    """Update random keys of a large POD and of a small one, so many that both fold more than once in each chunk."""
-    folds = 2 if bench.quick else 3
+    """Update random keys of a large POD and of a small one, so many that both fold in each round."""
+    folds = 1 if bench.quick else 3  # of the large one, in a round; the small one folds more often
 
     def side(pod: POD[str, Any], entries: int, updates: int) -> Side:
         chooser = random.Random(entries)
-
-        def update() -> float:
-            chosen = [(key_of(chooser.randrange(entries)), entry(number)) for number in range(updates)]
-            epoch = pod.stats().epoch
-            seconds = assign(pod, chosen)
-            if pod.stats().epoch - epoch < folds:
-                message = (
-                    f"fewer than {folds} folds in {updates} updates of {entries} keys: this row measures too little"
-                )
-                raise RuntimeError(message)
-            return seconds
-
-        return update
+        return lambda: assign(pod, [(key_of(chooser.randrange(entries)), entry(n)) for n in range(updates)])
 
     with POD[str, Any](bench.pod(LARGE)) as large, POD[str, Any](bench.pod(SMALL)) as small:
-        # a fold a quarter of the data; a journal's line is longer than a shard's, by its crc and number
-        updates = folds * int(large.stats().bytes / 4 / 80 * 1.15)
+        # a fold for a quarter of the data, in lines of 80 bytes and more
+        updates = folds * large.stats().bytes // 4 // 80 // _TURNS
+        epochs = large.stats().epoch, small.stats().epoch
         yield Sides(side(large, LARGE, updates), side(small, SMALL, updates))
+        if large.stats().epoch - epochs[0] < folds or small.stats().epoch - epochs[1] < folds:
+            message = f"fewer than {folds} folds: this row measured too little"
+            raise RuntimeError(message)
 
 
 def _write(kind: str, path: Path, mine: list[tuple[str, Any]], barrier: Barrier, times: SimpleQueue[Any]) -> None:
@@ -309,12 +304,12 @@ PAIRS = (
     Pair("read", "read of a key", "subclass of dict", reading, 1.1, chunks=20, combine=min),
     Pair("open", f"opening {LARGE:,} entries", "orjson.loads", opening, 1.2),
     Pair("bulk", "key of a bulk load", "Index, one transaction", bulk, 0.30),
-    Pair("scale", f"update of one of {LARGE:,} keys", f"of {SMALL:,} keys", scaling, 1.5),
-    Pair("writers", f"assignment, {WRITERS} processes", "diskcache.Index", writers, 2.0, rate=True),
+    Pair("scale", f"update of one of {LARGE:,} keys", f"of {SMALL:,} keys", scaling, 1.5, chunks=_TURNS, warm=False),
+    Pair("writers", f"assignment, {WRITERS} processes", "diskcache.Index", writers, 2.0, rate=True, warm=False),
     Pair("refresh", "refresh, unchanged", "os.stat", refreshing, 3.5, chunks=20, combine=min),
-    Pair("import", "import tastypy", "import filelock, orjson", importing, 1.25, chunks=7, combine=median),
+    Pair("import", "import tastypy", "import filelock, orjson", importing, 1.25, chunks=5, combine=median),
     Pair("calls", "assignment, on disk", "its bare system calls", system_calls, chunks=5),
     Pair("open-numbers", f"opening {LARGE:,} numbers", "orjson.loads", opening_numbers),
-    Pair("memory", f"key in memory, of {LARGE:,}", "dict", memory, unit="B"),
-    Pair("fold", f"fold of {LARGE:,} entries", "write and fsync", folding),
+    Pair("memory", f"key in memory, of {LARGE:,}", "dict", memory, unit="B", warm=False),
+    Pair("fold", f"fold of {LARGE:,} entries", "write and fsync", folding, warm=False),
 )

@@ -90,10 +90,10 @@ def _amount(cost: float, unit: str) -> str:
 
 
 def measure(pair: Pair, bench: Bench, rounds: int) -> Result:
-    """Measure a row: after a round that does not count, both sides in turn, the first one changing from time to time."""
+    """Measure a row: both sides in turn, the first one changing from time to time."""
     result = Result(pair, [], [], [])
     with pair.prepare(bench) as sides:
-        for number in range(-1, rounds):
+        for number in range(-1 if pair.warm else 0, rounds):
             samples: tuple[list[float], list[float]] = ([], [])
             for chunk in range(pair.chunks if number >= 0 else 1):
                 for side in (0, 1) if (number + chunk) % 2 else (1, 0):
@@ -140,7 +140,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         for pair in PAIRS:
             if options.only is None or pair.name in options.only:
-                results.append(measure(pair, bench, rounds))
+                few = options.quick and pair.bound is None and options.rounds is None
+                results.append(measure(pair, bench, 1 if few else rounds))
                 _print(results[-1].cells())
     finally:
         shutil.rmtree(place)

@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
+from operator import call
 from typing import Any, Self
 
 from tastypy.format import Record
@@ -68,6 +70,9 @@ class Changes:
 
     def add(self, record: Record) -> None:
         """Let the batch of a record follow what is noted."""
+        if len(record) == 3 and "put" in record:
+            self.put.update(record["put"])
+            return
         if record.get("clear"):
             self.wipe()
         for key in record.get("del", ()):
@@ -99,13 +104,42 @@ def replay(memory: dict[Any, Any], records: Iterable[Record]) -> None:
             to_front(memory, record["front"])
 
 
+def merged(shards: Iterable[dict[Any, Any]]) -> dict[Any, Any]:
+    """Return the entries of all the shards in one dict."""
+    entries: dict[Any, Any] = {}
+    extend(entries, shards)
+    return entries
+
+
+def extend(memory: dict[Any, Any], shards: Iterable[dict[Any, Any]]) -> None:
+    """Put the entries of all the shards into `memory`."""
+    for shard in shards:
+        # orjson makes its dicts in one size, and CPython gives those a table for keys of any kind, which is larger, and a
+        # read of it slower by a fifth. A dict that takes all of such a one takes its kind; one that grows key by key has
+        # the table for str keys, and keeps it when more is added than there is room for.
+        larger = len(shard) > len(memory)
+        dict.update(memory, dict(zip(shard, shard.values(), strict=True)) if larger else shard)
+
+
 def to_front(memory: dict[Any, Any], keys: Iterable[Any]) -> None:
     """Move each of `keys` that is there to the front of `memory`, in turn: a rebuild, since a dict has nothing better."""
     last = dict.fromkeys(reversed(list(keys)))  # the key moved last comes first; of two moves of a key the last counts
-    moved = {key: dict.__getitem__(memory, key) for key in last if dict.__contains__(memory, key)}
-    rest = dict.copy(memory)
-    dict.clear(memory)
-    dict.update(memory, moved)
-    for key in moved:
-        del rest[key]
-    dict.update(memory, rest)
+    fresh = {key: dict.__getitem__(memory, key) for key in last if dict.__contains__(memory, key)}
+    replace(memory, fresh | dict.copy(memory))
+
+
+def to_end(memory: dict[Any, Any], key: Any) -> None:
+    """Move `key`, which is there, to the end."""
+    value = dict.__getitem__(memory, key)
+    _at_once(partial(dict.__delitem__, memory, key), partial(dict.__setitem__, memory, key, value))
+
+
+def replace(memory: dict[Any, Any], fresh: dict[Any, Any]) -> None:
+    """Give `memory` the content and the order of `fresh`."""
+    _at_once(partial(dict.clear, memory), partial(dict.update, memory, fresh))
+
+
+def _at_once(*actions: Callable[[], None]) -> None:
+    # One call of functions written in C, which return None: neither a signal nor another thread, which reads without any
+    # lock, comes in between.
+    any(map(call, actions))

@@ -18,6 +18,7 @@ import stat
 import sys
 import sysconfig
 import tempfile
+import threading
 import time
 from collections import Counter
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
@@ -138,6 +139,14 @@ def describe(file: File) -> Entry:
     return entry | {"sha256": digest.hexdigest(), "lines": lines}
 
 
+def _end_with_parent() -> None:
+    """End this worker when its parent is killed; the pool would let it wait for tasks for ever."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
 class _Worker:
     """What a worker process has open: set once by `start`, which the pool calls in each of its processes."""
 
@@ -147,6 +156,7 @@ class _Worker:
     @classmethod
     def start(cls, pod_path: str, run: int) -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which lets us end what we have begun
+        threading.Thread(target=_end_with_parent, daemon=True).start()
         cls.pod = POD(pod_path)
         cls.run = run
 
@@ -217,6 +227,11 @@ def _run(run: int, tree: Tree, todo: list[Key], pod_path: str, workers: int, kil
                     killed = _kill(pid)
                     keys = iter(())
                 waiting.update(pool.submit(_Worker.work, key, tree.files[key]) for key in islice(keys, len(done)))
+            if killed:
+                # It had nothing in hand, and the pool has not noticed. But it may have had the lock of the pool's queue,
+                # for which the other workers would wait for ever, and the pool for them.
+                for process in multiprocessing.active_children():
+                    process.kill()
     except BrokenProcessPool:
         pass
     progress.end()

@@ -5,8 +5,6 @@ survives pickling, so that it reaches the parent of a worker process whole::
 
     TastypyError
     ├── ClosedPODError (ValueError)                       the POD was closed
-    ├── CommitError (OSError)                             a write failed; memory and disk are as before
-    │   └── UnknownOutcomeError                           ... and whether it reached the disk cannot be told
     ├── DirectoryGoneError (FileNotFoundError)            removed, moved or replaced under an open POD
     ├── DuplicateKeyError (KeyError)                      a task of that name is there already
     ├── FormatVersionError (ValueError)                   written by a newer tastypy
@@ -20,6 +18,9 @@ survives pickling, so that it reaches the parent of a worker process whole::
     ├── PersistentOrderedDictIntegrityError (ValueError)  a damaged file
     ├── ReadOnlyError (TypeError)                         a change to a POD opened with mode="r"
     ├── SettingsError (ValueError)                        options other than the stored ones
+    ├── StorageError (OSError)                            the file system failed; `errno` says how
+    │   └── CommitError                                   a change could not be written; memory and disk are as before
+    │       └── UnknownOutcomeError                       ... and whether it reached the disk cannot be told
     ├── TransactionError (RuntimeError)                   not possible inside a transaction
     ├── UnstorableTypeError (TypeError)                   JSON has no such type
     └── UnstorableValueError (ValueError)                 JSON has the type, but not this value
@@ -27,7 +28,11 @@ survives pickling, so that it reaches the parent of a worker process whole::
 
 from __future__ import annotations
 
-from typing import Self
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 class TastypyError(Exception):
@@ -54,14 +59,6 @@ class TastypyError(Exception):
 
 class ClosedPODError(TastypyError, ValueError):
     """The POD was closed; nothing but `close` can be done with it."""
-
-
-class CommitError(TastypyError, OSError):
-    """A commit or a fold failed (`errno` says why); memory and disk are as they were before it."""
-
-
-class UnknownOutcomeError(CommitError):
-    """A commit failed, and so did undoing it: the next use of the POD reads from the disk what came of it."""
 
 
 class DirectoryGoneError(TastypyError, FileNotFoundError):
@@ -116,6 +113,18 @@ class SettingsError(TastypyError, ValueError):
     """Options were passed that differ from those the POD was created with."""
 
 
+class StorageError(TastypyError, OSError):
+    """The file system failed to open, read or lock something (`errno` says how); nothing was changed."""
+
+
+class CommitError(StorageError):
+    """A commit or a fold failed (`errno` says why); memory and disk are as they were before it."""
+
+
+class UnknownOutcomeError(CommitError):
+    """A commit failed, and so did undoing it: the next use of the POD reads from the disk what came of it."""
+
+
 class TransactionError(TastypyError, RuntimeError):
     """The call is not possible inside a transaction or a commit that is under way."""
 
@@ -126,3 +135,22 @@ class UnstorableTypeError(TastypyError, TypeError):
 
 class UnstorableValueError(TastypyError, ValueError):
     """A key or value has a type that JSON can hold, but not with this content."""
+
+
+@contextmanager
+def explained(path: str) -> Iterator[None]:
+    """Turn a bare OSError in the body into a StorageError about `path`."""
+    try:
+        yield
+    except TastypyError:
+        raise
+    except OSError as error:
+        raise storage_error(path, error) from error
+
+
+def storage_error(path: str, error: OSError) -> StorageError:
+    """Return what to raise for a bare OSError about `path`."""
+    file = f" ({error.filename})" if error.filename else ""
+    return StorageError(
+        f"{path}: the file system failed: {error.strerror}{file}; try again once it works", path, error.errno
+    )

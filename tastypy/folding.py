@@ -21,7 +21,7 @@ import orjson
 from tastypy import files
 from tastypy import format as form
 from tastypy.changes import Changes, net
-from tastypy.errors import CommitError, TastypyError
+from tastypy.errors import CommitError, TastypyError, explained
 from tastypy.reading import Position
 from tastypy.values import encode_key
 
@@ -58,8 +58,8 @@ def fold(store: Store, *, always: bool = False) -> bool:
     start = len(header.encode())
     if here.offset == start and not always:
         return False
-    text = store.read_tail(here.epoch, start)[: here.offset - start]
-    with collector_off():
+    with collector_off(), explained(store.path):
+        text = store.read_tail(here.epoch, start)[: here.offset - start]
         changes = net(form.read_lines(text, header.seq).records)
         write_epoch(store, lambda: merge(store, header, changes), here.seq)
     return True
@@ -161,15 +161,13 @@ def merge(store: Store, header: form.Header, changes: Changes) -> Pieces:
         return [(shard, None) for shard in header.shards]
     for shard in () if changes.clear else header.shards:
         text = store.read_shard(header, shard)
-        index = form.index_entries(text)
-        found = touched & index.keys()
+        found = form.find_entries(text, touched)
         if not found:
             pieces.append((shard, None))
             continue
         entries = form.shard_entries(text)
         gone = set()
-        for key in found:
-            at = index[key]
+        for key, at in found.items():
             if key in put and key not in deleted:
                 entries[at] = b"%b:%b" % (form.entry_name(entries[at]), orjson.dumps(put.pop(key)))
             if key in front:

@@ -14,7 +14,7 @@ decoded (see `values`). Entries of a shard stand one a line, so that a fold may 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from typing import Any, NamedTuple
 from zlib import crc32
 
@@ -41,7 +41,7 @@ def checked(body: bytes) -> bytes:
 
 def is_good(line: bytes) -> bool:
     """Tell whether the line, without its newline, has the crc that it says."""
-    return line[:8] == b'{"crc":"' and line[8:16] == b"%08x" % crc32(memoryview(line)[_CRC_FIELD:])
+    return line[8:16] == b"%08x" % crc32(line[_CRC_FIELD:]) and line[:8] == b'{"crc":"'
 
 
 # --- the line in .lock
@@ -177,8 +177,9 @@ def read_lines(data: bytes, seq: int) -> Lines:
             break
         good += 1
     trouble = ""
+    rest = lines[good + 1 :]
     if good < len(lines) or tail:
-        trouble = "damaged" if any(map(is_good, lines[good + 1 :])) else "torn"
+        trouble = "damaged" if any(map(is_good, rest)) else "torn"
     # one call for all of them: a third of the time that a call for each takes
     records = orjson.loads(b"[%b]" % b",".join(lines[:good])) if good else []
     seal = 0
@@ -193,7 +194,12 @@ def read_lines(data: bytes, seq: int) -> Lines:
     if b'"#' in data:
         for record in records:
             _decode_record(record)
-    synced = max((record["synced"] for record in records if "synced" in record), default=0)
+    if trouble == "damaged":
+        # what a good line after the bad one says to be on stable storage includes the bad one
+        later = [orjson.loads(line) for line in rest if b'"synced":' in line and is_good(line)]
+    else:
+        later = []
+    synced = max((record["synced"] for record in (*records, *later) if "synced" in record), default=0)
     length = sum(map(len, lines)) + len(lines)
     last = len(lines[-1]) + 1 if lines else 0
     return Lines(records, length, last, seq + len(records), seal, synced, trouble)
@@ -241,13 +247,13 @@ def shard_entries(text: bytes) -> list[bytes]:
 def shard_dict(text: bytes) -> dict[Any, Any]:
     """Return the shard as a dict, its keys decoded."""
     entries: dict[str, Any] = orjson.loads(text)
-    return decode_keys(entries) if b'\n"#' in text else entries
+    # a look for one byte takes a tenth of the time
+    return decode_keys(entries) if b"#" in text and b'\n"#' in text else entries
 
 
-def index_entries(text: bytes) -> dict[Any, int]:
-    """Return where in the entries of the shard `text` each key stands."""
-    keys = shard_dict(text)
-    return dict(zip(keys, range(len(keys)), strict=True))
+def find_entries(text: bytes, wanted: Container[Any]) -> dict[Any, int]:
+    """Return where in the entries of the shard `text` the keys stand that are `wanted`."""
+    return {key: position for position, key in enumerate(shard_dict(text)) if key in wanted}
 
 
 def entry_name(entry: bytes) -> bytes:

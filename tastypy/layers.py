@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 
-from tastypy.changes import Changes, replay, to_front
+from tastypy.changes import Changes, extend, replay, to_end, to_front
 from tastypy.format import Record
 
 ABSENT: Any = object()
@@ -27,15 +27,17 @@ class Layer:
         new: the keys set that the directory does not have, as far as is known; they stand at the end of the memory.
         below: the layer that this one lies on, if it is a savepoint.
         content: the whole batch, where that is known already.
+        watch: what tells that the block of the transaction is over (see `transactions`).
     """
 
-    __slots__ = ("below", "changes", "content", "disturbed", "memory", "new", "undo", "user")
+    __slots__ = ("below", "changes", "content", "disturbed", "memory", "new", "undo", "user", "watch")
 
     def __init__(self, memory: dict[Any, Any], *, user: bool, below: Layer | None = None) -> None:
         self.memory = memory
         self.user = user
         self.below = below
         self.content = b""
+        self.watch: object = None
         self.changes = Changes()
         self.undo: dict[Any, Any] = {}
         self.disturbed = False
@@ -50,6 +52,14 @@ class Layer:
             self.new.add(key)
         dict.__setitem__(self.memory, key, value)
 
+    def mend(self) -> None:
+        """Make the memory agree with what is noted: an exception, a Ctrl-C, came in between, and the note comes first."""
+        for key in self.changes.deleted.keys() - self.changes.put.keys():
+            dict.pop(self.memory, key, None)
+        for key in [key for key in self.changes.put if key not in self.memory]:
+            self.changes.put.pop(key)
+            self.new.discard(key)
+
     def set_many(self, items: dict[Any, Any], content: bytes) -> None:
         """Set all of `items`; `content` is the batch that says so, as long as nobody mutates them."""
         get = dict.get
@@ -60,7 +70,7 @@ class Layer:
         self.undo = {**before, **self.undo}
         self.new.update(key for key, old in before.items() if old is ABSENT)
         self.changes.put.update(dict.fromkeys(items))
-        dict.update(memory, items)
+        extend(memory, [items])
 
     def touch(self, key: Any) -> None:
         """Note that the value of `key`, which is there, was mutated in place."""
@@ -70,48 +80,49 @@ class Layer:
 
     def delete(self, key: Any) -> Any:
         """Delete `key`, which is there; return its value."""
-        value = dict.pop(self.memory, key)
+        value = dict.__getitem__(self.memory, key)
         self.undo.setdefault(key, value)
+        self.disturbed = True
         self.changes.delete(key)
         self.new.discard(key)
-        self.disturbed = True
+        dict.__delitem__(self.memory, key)
         return value
 
     def move(self, key: Any, *, last: bool) -> None:
         """Move `key`, which is there, to the end or to the front."""
-        value = dict.__getitem__(self.memory, key)
-        self.undo.setdefault(key, value)
+        self.undo.setdefault(key, dict.__getitem__(self.memory, key))
         self.disturbed = True
         if last:
-            dict.__delitem__(self.memory, key)
-            dict.__setitem__(self.memory, key, value)
             self.changes.move_to_end(key)
             self.new.add(key)
+            to_end(self.memory, key)
         else:
-            to_front(self.memory, [key])
             self.changes.move_to_front(key)
+            to_front(self.memory, [key])
 
     def wipe(self) -> None:
         """Delete every key there is."""
         self.undo = {**dict.copy(self.memory), **self.undo}
-        dict.clear(self.memory)
+        self.disturbed = True
         self.changes.wipe()
         self.new.clear()
-        self.disturbed = True
+        dict.clear(self.memory)
 
     def absorb(self, other: Layer) -> None:
         """Take over what a layer above this one did."""
-        above = other.changes
+        above, changes = other.changes, self.changes.copy()
         if above.clear:
-            self.changes.wipe()
+            changes.wipe()
         for key in above.deleted:
-            self.changes.delete(key)
-        self.changes.put.update(above.put)
+            changes.delete(key)
+        changes.put.update(above.put)
         for key in above.front:
-            self.changes.move_to_front(key)
-        self.undo = {**other.undo, **self.undo}
-        self.new = (self.new | other.new) & self.changes.put.keys()
-        self.disturbed |= other.disturbed
+            changes.move_to_front(key)
+        undo = {**other.undo, **self.undo}
+        new = (self.new | other.new) & changes.put.keys()
+        # stores only: no signal comes in between
+        self.disturbed = self.disturbed or other.disturbed
+        self.changes, self.undo, self.new = changes, undo, new
 
     def undo_simply(self) -> bool:
         """Undo everything if that takes nothing but `undo`; return whether it was done."""
@@ -127,14 +138,14 @@ class Layer:
     def committed(self, above: Layer) -> None:
         """Let a layer above this one be beneath it: it was committed; its keys are not held any more."""
         changes = self.changes
-        late = [key for key in above.changes.put if above.undo.get(key) is ABSENT or key in self.new]
+        late = [key for key in above.changes.put if key in above.new or key in self.new]
         for key in (*above.changes.keys(), *(above.undo if above.changes.clear else ())):
             changes.put.pop(key, None)
             changes.deleted.pop(key, None)
             self.new.discard(key)
         for key in (*late, *(key for key in changes.put if key in self.new)):
             if key in self.memory:
-                dict.__setitem__(self.memory, key, dict.pop(self.memory, key))
+                to_end(self.memory, key)
 
     # --- news beneath it
 
@@ -156,7 +167,7 @@ class Layer:
                 if key in held.put:
                     if key in self.new and key not in held.deleted:
                         self.new.discard(key)
-                        dict.__setitem__(memory, key, dict.pop(memory, key))
+                        to_end(memory, key)
                 elif key not in held.deleted:
                     dict.__setitem__(memory, key, value)
             if "front" in record:
@@ -164,7 +175,7 @@ class Layer:
                 moved = True
         for key in held.put:
             if key in self.new:
-                dict.__setitem__(memory, key, dict.pop(memory, key))
+                to_end(memory, key)
         if moved and held.front:
             to_front(memory, held.front)
 
@@ -174,21 +185,6 @@ class Layer:
         self.new = {key for key in changes.put if key not in fresh or key in changes.deleted}
         put = {key: values[key] for key in changes.put if key in values}
         replay(fresh, [{"clear": changes.clear, "del": changes.deleted, "put": put, "front": list(changes.front)}])
-
-
-def become(memory: dict[Any, Any], fresh: dict[Any, Any]) -> None:
-    """Give the memory the content and the order of `fresh`.
-
-    Where no key has to move, none is missing meanwhile for other threads, which read without any lock.
-    """
-    if memory:
-        kept = [key for key in dict.keys(memory) if key in fresh]
-        if [*kept, *(key for key in fresh if key not in memory)] == list(fresh):
-            for key in [key for key in dict.keys(memory) if key not in fresh]:
-                dict.__delitem__(memory, key)
-        else:
-            dict.clear(memory)
-    dict.update(memory, fresh)
 
 
 def differing(before: dict[Any, Any], after: dict[Any, Any]) -> set[Any]:

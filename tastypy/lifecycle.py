@@ -26,7 +26,7 @@ log = logging.getLogger("tastypy")
 
 _open: WeakValueDictionary[int, Memory[Any, Any]] = WeakValueDictionary()
 _holding: dict[int, Memory[Any, Any]] = {}
-_hooked = 0  # the process whose end is watched
+_finalized = _signalled = 0  # the process whose end, and whose signals, are seen to
 _registered = False
 
 
@@ -44,8 +44,10 @@ def holds(pod: Memory[Any, Any]) -> None:
     """Keep a POD that has held changes until it is `released`."""
     if id(pod) not in _holding:
         _holding[id(pod)] = pod
-        if _hooked != os.getpid():
-            _hook()
+        if _finalized != os.getpid():
+            _finalize()
+        if _signalled != os.getpid() and threading.current_thread() is threading.main_thread():
+            _take_signals()
 
 
 def released(pod: Memory[Any, Any]) -> None:
@@ -59,22 +61,27 @@ def closed(pod: Memory[Any, Any]) -> None:
     _open.pop(id(pod), None)
 
 
-def _hook() -> None:
-    global _hooked  # noqa: PLW0603 - as above
-    _hooked = os.getpid()
+def _finalize() -> None:
+    global _finalized  # noqa: PLW0603 - as above
+    _finalized = os.getpid()
     # A worker of multiprocessing ends without atexit; and what was registered before its fork was cleared in it.
     util = sys.modules.get("multiprocessing.util")
     if util is not None:
         util.Finalize(None, _at_exit, exitpriority=100)
-    if threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGTERM, signal.SIGHUP):
-            if signal.getsignal(number) is signal.SIG_DFL:
-                signal.signal(number, _on_signal)
+
+
+def _take_signals() -> None:
+    global _signalled  # noqa: PLW0603 - as above
+    _signalled = os.getpid()
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, _on_signal)
 
 
 def _at_exit() -> None:
     for pod in list(_open.values()):
         try:
+            pod._abandon()
             pod._settle()
         except Exception:
             log.exception("%s: not everything could be written at exit", pod._store.path)
@@ -97,8 +104,6 @@ def _on_signal(number: int, _: FrameType | None) -> None:
 
 
 def _in_child() -> None:
-    global _hooked  # noqa: PLW0603 - as above
-    _hooked = 0
     pods = list(_open.values())
     interrupted = [pod for pod in pods if pod._is_unsettled()]
     locks.forked()

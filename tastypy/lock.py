@@ -19,21 +19,23 @@ import random
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from fcntl import LOCK_UN, flock
-from typing import Any
+from typing import Any, TypeVar
 from weakref import WeakValueDictionary
 
 from filelock import lock_descriptor
 
 from tastypy import files
-from tastypy.errors import DirectoryGoneError, LocksUnsupportedError, LockTimeout, TransactionError
+from tastypy.errors import DirectoryGoneError, LocksUnsupportedError, LockTimeout, TransactionError, storage_error
 
 log = logging.getLogger("tastypy")
 
+T = TypeVar("T")
+
 WARN_AFTER = 10.0  # seconds of waiting after which a warning names the lock
-_SHORTEST, _LONGEST = 0.00005, 0.02  # seconds between attempts, before jitter
+_SHORTEST = 0.00005  # seconds between attempts at first, before jitter; half as much again each time, up to
+_LONGEST_LOCAL, _LONGEST = 0.002, 0.02  # where an attempt is a system call, and where it is a request to a server
 _UNSUPPORTED = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL, errno.EBADF, errno.EACCES, errno.EPERM}
 
 
@@ -42,6 +44,7 @@ class DirectoryLock:
 
     Attributes:
         path: of `.lock`.
+        local: whether it lies on a file system that is known to be local.
         descriptor: of `.lock`, open as long as a POD uses it; -1 in a forked child until it is needed.
         mutex: excludes the threads of this process; flock is taken with the mutex held.
         busy: the thread that is inside a commit, 0 if none is: what it calls then must not enter another one.
@@ -54,6 +57,7 @@ class DirectoryLock:
         self.descriptor = descriptor
         self._flags = (os.O_RDWR if writable else os.O_RDONLY) | os.O_CLOEXEC
         self._identity = _identity(descriptor)
+        self.local = files.is_local(descriptor)
         self._reset()
 
     def _reset(self) -> None:
@@ -137,14 +141,14 @@ class DirectoryLock:
                 log.warning("waiting for the lock %s since %.0f s; it is held by another process", self.path, waited)
             jitter = random.uniform(0.2, 1.0)  # noqa: S311 - against lockstep, no secret
             time.sleep(jitter * min(delay, max(timeout - waited, 0.0) + 0.001))
-            delay = min(delay * 1.5, _LONGEST)
+            delay = min(delay * 1.5, _LONGEST_LOCAL if self.local else _LONGEST)
 
     def _attempt(self, descriptor: int) -> bool:
         try:
             return lock_descriptor(descriptor, blocking=False)
         except OSError as error:
             if error.errno not in _UNSUPPORTED:
-                raise
+                raise storage_error(self.path, error) from error
             message = (
                 f"{self.path} cannot be locked ({error.strerror}): the file system or mount has no flock, or this process "
                 "may not write there. Mount it with locks (NFS: with lockd or version 4; Lustre: -o flock), put the POD on "
@@ -152,23 +156,19 @@ class DirectoryLock:
             )
             raise LocksUnsupportedError(message, self.path, error.errno) from error
 
-    @contextmanager
-    def held(self, timeout: float, meanwhile: Callable[[], object] = lambda: None) -> Iterator[None]:
-        """Hold the lock; inside a transaction of this thread it is held already.
+    def run(self, action: Callable[[], T], timeout: float, meanwhile: Callable[[], object] = lambda: None) -> T:
+        """Return what `action()` returns, called with the lock held; inside a transaction of this thread it is held already.
 
-        A generator, so that an exit that a signal prevents from beginning is made up for when the generator goes.
+        Not a context manager: the `__exit__` of one written in Python may be kept from beginning by a signal.
         """
-        if self.busy == threading.get_ident():
-            message = f"{self.path}: a signal handler or finaliser cannot do this inside a commit that it interrupted"
-            raise TransactionError(message, self.path)
+        self.refuse_inside_commit()
         with self.mutex:
             if self.transaction is not None:
-                yield
-                return
+                return action()
             try:
                 self.busy = threading.get_ident()
                 self.take(timeout, meanwhile)
-                yield
+                return action()
             finally:
                 # In this order: a signal may be handled right after the call returned, and then nothing below is reached.
                 self.busy = 0
@@ -176,6 +176,22 @@ class DirectoryLock:
                     flock(self.descriptor, LOCK_UN)
                 if self.deferred:
                     self.run_deferred()
+
+    def refuse_inside_commit(self) -> None:
+        """Raise where this thread is inside a commit: a signal handler or finaliser that it was interrupted by is calling."""
+        if self.busy == threading.get_ident():
+            message = f"{self.path}: a signal handler or finaliser cannot do this inside a commit that it interrupted"
+            raise TransactionError(message, self.path)
+
+    def is_mine(self) -> bool:
+        """Tell whether this thread has the mutex."""
+        # threading.Condition stands on this method, too; there is no public one
+        return bool(self.mutex._is_owned())  # type: ignore[attr-defined]  # noqa: SLF001 - see above
+
+    def unlock(self) -> None:
+        """Drop the flock, where no second signal is expected (see the module's docstring)."""
+        if self.descriptor >= 0:
+            flock(self.descriptor, LOCK_UN)
 
     def run_deferred(self) -> None:
         """Do what was asked for inside a commit, which has ended."""

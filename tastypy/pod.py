@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-import copy as copies
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from fcntl import LOCK_UN, flock
+from collections.abc import Callable
 from functools import partial
 from threading import get_ident
-from typing import Any, NoReturn, Self, TypeVar
+from typing import Any, Self, TypeVar
 
 from tastypy import health, lifecycle
 from tastypy.closing import closed_class
-from tastypy.errors import MissingKeyError, TransactionError
+from tastypy.errors import DirectoryGoneError, TastypyError, TransactionError, explained
 from tastypy.layers import ABSENT, Layer
-from tastypy.memory import Front, Memory
+from tastypy.mapping import SharedDict
 from tastypy.store import Stats, Store
-from tastypy.values import encode_items, encode_key, encode_value
-from tastypy.views import Items, Keys, Values, keys_backward, keys_forward
+from tastypy.transactions import Transaction
+from tastypy.values import encode_value
 
 K = TypeVar("K")
 V = TypeVar("V")
 
 
-class PersistentOrderedDict(Memory[K, V]):
+class PersistentOrderedDict(SharedDict[K, V]):
     """A dict whose contents also live in a directory, shared by any number of processes. Its short name is `POD`.
 
     Reads are those of `dict`. A change is on disk when the call returns: it survives a SIGKILL of this process, and every
@@ -66,7 +63,6 @@ class PersistentOrderedDict(Memory[K, V]):
     """
 
     __slots__ = ("_mode", "_options", "_path")
-    __hash__ = None  # type: ignore[assignment]  # as for any dict
 
     def __init__(
         self,
@@ -94,199 +90,7 @@ class PersistentOrderedDict(Memory[K, V]):
         )
         self._begin(store, default)
 
-    # --- a dict
-
-    def __setitem__(self, key: K, value: V) -> None:
-        """Set `pod[key]`, one commit.
-
-        Raises:
-            UnstorableTypeError, UnstorableValueError: JSON cannot hold the key or the value exactly.
-            CommitError: it could not be written (a full disk, say); nothing changed.
-        """
-        name = encode_key(key)
-        text, copy = encode_value(value, self._default)
-        store = self._store
-        lock = store.lock
-        if lock.busy == get_ident():
-            lock.deferred.append(partial(self.__setitem__, key, copy))
-            return
-        if not store.writable or lock.transaction is not None or self._held is not None:
-            with self._change("assignment") as layer:
-                layer.set(key, copy, text)
-            return
-        # The same as `_change`, written out: this is what everybody waits for.
-        with lock.mutex:
-            try:
-                lock.busy = get_ident()
-                lock.take(store.timeout, self._meanwhile)
-                news = store.news(locked=True)
-                if news is not None:
-                    self._apply(news)
-                position = store.append(b'"put":{%b:%b}' % (name, text))
-                dict.__setitem__(self, key, copy)
-                store.position = position
-                if position.offset > store.limit:
-                    self._fold_quietly()
-            finally:
-                lock.busy = 0
-                if lock.descriptor >= 0:
-                    flock(lock.descriptor, LOCK_UN)
-                if lock.deferred:
-                    lock.run_deferred()
-
-    def __delitem__(self, key: K) -> None:
-        """Delete `pod[key]`, one commit; KeyError if it is not there."""
-        if not self._later(self.__delitem__, key):
-            with self._change("deletion") as layer:
-                if key not in self:
-                    raise KeyError(key)
-                self._delete(layer, key)
-
-    def _delete(self, layer: Layer, key: K) -> Any:
-        if self._front is not None:
-            self._front.gone.add(key)
-        return layer.delete(key)
-
-    def _later(self, action: Callable[..., object], *arguments: Any) -> bool:
-        """Put the action off if a signal handler or finaliser calls it inside a commit; tell whether that is so."""
-        lock = self._store.lock
-        if lock.busy != get_ident():
-            return False
-        lock.deferred.append(partial(action, *arguments))
-        return True
-
-    def __iter__(self) -> Iterator[K]:
-        """Yield the keys there now, then those added meanwhile; those deleted meanwhile are skipped."""
-        return keys_forward(self)
-
-    def __reversed__(self) -> Iterator[K]:
-        """Yield the keys there now from the last to the first, without those deleted meanwhile."""
-        return keys_backward(self)
-
-    def keys(self) -> Keys[K]:  # type: ignore[override]  # dict's view types cannot be made in Python
-        """Return a view of the keys, whose iteration is that of the POD."""
-        return Keys(self)
-
-    def values(self) -> Values[V]:  # type: ignore[override]  # as above
-        """Return a view of the values, whose iteration is that of the POD."""
-        return Values(self)
-
-    def items(self) -> Items[K, V]:  # type: ignore[override]  # as above
-        """Return a view of the items, whose iteration is that of the POD."""
-        return Items(self)
-
-    def clear(self) -> None:
-        """Delete everything, one commit. Under `hold` that means the keys known now."""
-        if self._later(self.clear):
-            return
-        with self._change("clear") as layer:
-            self._front = None
-            if layer is self._held:
-                for key in list(dict.keys(self)):
-                    layer.delete(key)
-            elif self:
-                layer.wipe()
-
-    def pop(self, key: K, *default: Any) -> Any:
-        """Delete `key` and return its value, one commit; without the key return `default` or raise KeyError."""
-        if len(default) > 1:
-            message = f"pop expected at most 2 arguments, got {1 + len(default)}"
-            raise TypeError(message)
-        with self._change("pop") as layer:
-            if key in self:
-                return self._delete(layer, key)
-        if default:
-            return default[0]
-        raise KeyError(key)
-
-    def popitem(self, last: bool = True) -> tuple[K, V]:
-        """Delete the last item, or the first one, and return it, one commit; KeyError if there is none."""
-        with self._change("popitem") as layer:
-            if not self:
-                message = f"popitem: {self!r} is empty"
-                raise KeyError(message)
-            if last:
-                key = next(dict.__reversed__(self))
-            elif self._front is None or (key := self._front.next()) is ABSENT:
-                self._front = Front(self)
-                key = self._front.next()
-            return key, self._delete(layer, key)
-
-    def setdefault(self, key: K, default: V = None) -> V:  # type: ignore[assignment]  # dict's None, for whatever V is
-        """Return `pod[key]`, set to `default` if it was missing in the directory: one commit, so one process sets it."""
-        encode_key(key)
-        text, copy = encode_value(default, self._default)
-        with self._change("setdefault") as layer:
-            if key not in self:
-                layer.set(key, copy, text)
-            return self[key]
-
-    def update(self, *arguments: Any, **more: Any) -> None:
-        """Set all items of a mapping or of an iterable of pairs, one commit; or, with a lone `str`, `sync_key` of it."""
-        if len(arguments) == 1 and not more and type(arguments[0]) is str and arguments[0]:
-            self.sync_key(arguments[0])  # type: ignore[arg-type]  # a key, where keys are str
-            return
-        self._update(dict(*arguments, **more))
-
-    def _update(self, items: dict[Any, Any]) -> None:
-        text, copy = encode_items(items, self._default)
-        if copy and not self._later(self._update, copy):
-            with self._change("update") as layer:
-                layer.set_many(copy, b'"put":%b' % text)
-
-    def __ior__(self, other: Any) -> Self:  # type: ignore[misc]  # `|` gives a plain dict
-        """Do what `update` does."""
-        self._update(dict(other))
-        return self
-
-    def copy(self) -> dict[K, V]:
-        """Return a plain dict with the same items; atomic against the threads of this process, and fast."""
-        return dict.copy(self)
-
-    __copy__ = copy
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> dict[K, V]:
-        return copies.deepcopy(dict.copy(self), memo)
-
-    @classmethod
-    def fromkeys(cls, *_: object) -> NoReturn:
-        """Raise: a POD needs a path. Use `update(dict.fromkeys(...))`."""
-        message = f"{cls.__name__} has no fromkeys, since it needs a path: pod.update(dict.fromkeys(...))"
-        raise TypeError(message)
-
-    def move_to_end(self, key: K, last: bool = True) -> None:
-        """Move `key` to the end, or to the front, one commit; KeyError if it is not there."""
-        if self._later(self.move_to_end, key, last):
-            return
-        with self._change("move_to_end") as layer:
-            if key not in self:
-                raise KeyError(key)
-            self._front = None
-            layer.move(key, last=last)
-
     # --- synchronisation
-
-    def sync_key(self, key: K) -> None:
-        """Commit the value of `key` as it is now: it was mutated in place, which nothing told the POD.
-
-        Raises:
-            MissingKeyError: there is no such key.
-        """
-        value = dict.get(self, key, ABSENT)
-        if value is ABSENT:
-            message = f"{self!r} has no key {key!r} to synchronise; pod[{key!r}] = value adds it"
-            raise MissingKeyError(message, self._path)
-        # before catching up, or another process's value would take the place of the mutated object
-        text, copy = encode_value(value, self._default, f"the value of {key!r}")
-        if copy == value:
-            copy = value
-        if self._later(self.__setitem__, key, copy):
-            return
-        with self._change("update(key)") as layer:
-            if key in self and layer.user and dict.__getitem__(self, key) is copy:
-                layer.touch(key)
-            else:
-                layer.set(key, copy, text)
 
     def hold(self) -> Hold:
         """Suspend synchronisation: changes go to memory only, until `unhold`, `sync`, `close` or the end of the process.
@@ -330,12 +134,15 @@ class PersistentOrderedDict(Memory[K, V]):
         store = self._store
         store.require_writable("sync")
         self._refuse_in_transaction("sync")
-        with store.lock.held(store.timeout, self._meanwhile):
-            self._catch_up(locked=True)
-            error = self._write_held(sync=False)
-            store.fold()
+        error = store.lock.run(self._sync, store.timeout, self._meanwhile)
         if error is not None:
             raise error
+
+    def _sync(self) -> TastypyError | None:
+        self._catch_up(locked=True)
+        error = self._write_held(sync=False)
+        self._store.fold()
+        return error
 
     def refresh(self) -> set[K]:
         """Bring in what others changed, without the lock; return the keys that this changed here."""
@@ -377,9 +184,8 @@ class PersistentOrderedDict(Memory[K, V]):
 
     # --- atomic across processes
 
-    @contextmanager
-    def transaction(self) -> Iterator[Self]:
-        """Hold the lock, bring in what others changed, and commit everything the body does, or, on an exception, nothing.
+    def transaction(self) -> Transaction[Self]:
+        """Hold the lock, bring in what others changed, and commit everything the block does, or, on an exception, nothing.
 
         Its changes are one line of the journal, whether or not the POD is held. Inside another one it is a savepoint.
 
@@ -393,12 +199,10 @@ class PersistentOrderedDict(Memory[K, V]):
             LockTimeout: the lock could not be had.
             TransactionError: another object of the same directory is inside a transaction of this thread.
         """
-        with self._transact(user=True):
-            yield self
+        return Transaction(self, lambda: self)
 
-    @contextmanager
-    def edit(self, key: K, default: Any = ABSENT) -> Iterator[Any]:
-        """Give the value of `key` to be mutated in place, and commit it at the end, in one transaction.
+    def edit(self, key: K, default: Any = ABSENT) -> Transaction[Any]:
+        """Give the value of `key` to be mutated in place, and commit it at the end of the block, in one transaction.
 
         What is given is a copy: on an exception nothing changes. Without the key it is a copy of `default`, or a KeyError.
 
@@ -406,18 +210,24 @@ class PersistentOrderedDict(Memory[K, V]):
         >>> with pod.edit("seen", default=[]) as seen:
         ...     seen.append("https://example.org")
         """
-        with self._transact(user=True):
+
+        def copy_of(value: Any) -> Any:
+            return encode_value(value, self._default, f"the value of {key!r}")[1]
+
+        def begin() -> Any:
             value = dict.get(self, key, default)
             if value is ABSENT:
                 raise KeyError(key)
-            place = f"the value of {key!r}"
-            copy = encode_value(value, self._default, place)[1]
-            yield copy
-            self[key] = encode_value(copy, self._default, place)[1]
+            return copy_of(value)
+
+        def end(value: Any) -> None:
+            self[key] = copy_of(value)
+
+        return Transaction(self, begin, end)
 
     def incr(self, key: K, by: float = 1, default: float = 0) -> Any:
         """Add `by` to the number at `key`, which is `default` if it is missing, in one transaction; return the sum."""
-        with self._transact(user=True):
+        with self.transaction():
             total = dict.get(self, key, default) + by  # type: ignore[operator]  # the caller says that it is a number
             self[key] = total  # type: ignore[assignment]  # as above
             return total
@@ -442,20 +252,26 @@ class PersistentOrderedDict(Memory[K, V]):
     def close(self) -> None:
         """Write what is held, and let go of the directory; after that every use but `close` raises ClosedPODError.
 
-        Raises what `unhold` does; it is still open then.
+        Raises what `unhold` does; it is still open then. DirectoryGoneError is raised when it was closed.
         """
         self._refuse_in_transaction("close")
         store = self._store
         with store.lock.mutex:
             self._depth = 0
-            self._settle()
-            self._let_go()
-            lifecycle.closed(self)
-            store.close()
-            # orjson and other code in C reads a dict past its methods: there must be nothing to read
-            dict.clear(self)
-            del self._store
-            self.__class__ = closed_class(type(self))
+            try:
+                self._settle()
+            except DirectoryGoneError:
+                self._close()
+                raise
+            self._close()
+
+    def _close(self) -> None:
+        lifecycle.closed(self)
+        self._store.close()
+        # orjson and other code in C reads a dict past its methods: there must be nothing to read
+        dict.clear(self)
+        del self._store
+        self.__class__ = closed_class(type(self))
 
     def __enter__(self) -> Self:
         return self
@@ -483,9 +299,12 @@ class PersistentOrderedDict(Memory[K, V]):
         store = self._store
         store.require_writable("repair")
         self._refuse_in_transaction("repair")
-        with store.lock.held(store.timeout, self._meanwhile):
-            done = health.repair(store)
-            self._catch_up(locked=True)
+        with explained(self._path):
+            return store.lock.run(self._repair, store.timeout, self._meanwhile)
+
+    def _repair(self) -> list[str]:
+        done = health.repair(self._store)
+        self._catch_up(locked=True)
         return done
 
     def stats(self) -> Stats:
@@ -526,24 +345,24 @@ def repair(path: str | os.PathLike[str]) -> list[str]:
     place = _absolute(path)
     health.require_files(place)
     store = Store(place, load=False)
-    with store.lock.held(store.timeout):
-        done = health.repair(store)
+    with explained(place):
+        done = store.lock.run(partial(health.repair, store), store.timeout)
     store.close()
     return done
 
 
 def check_store(store: Store) -> list[str]:
     """Return the problems of a directory: under the lock if that can be had, else those that stay when one looks again."""
-    if store.writable:
-        with store.lock.held(store.timeout):
-            return health.check(store)
-    problems = health.check(store)
-    for _ in range(3):
-        if not problems:
-            break
-        again = health.check(store)
-        problems = [problem for problem in problems if problem in again]
-    return problems
+    with explained(store.path):
+        if store.writable:
+            return store.lock.run(partial(health.check, store), store.timeout)
+        problems = health.check(store)
+        for _ in range(3):
+            if not problems:
+                break
+            again = health.check(store)
+            problems = [problem for problem in problems if problem in again]
+        return problems
 
 
 def _absolute(path: Any) -> str:

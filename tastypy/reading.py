@@ -44,12 +44,12 @@ class Doubt(NamedTuple):
 
 
 class News(NamedTuple):
-    """What is new: `entries`, where it is not None, replaces everything; then `records` follow.
+    """What is new: `shards`, where it is not None, in turn, replace everything; then `records` follow.
 
     `marked` is the greatest offset of the journal that a line said to be on stable storage.
     """
 
-    entries: dict[Any, Any] | None
+    shards: list[dict[Any, Any]] | None
     records: list[form.Record]
     position: Position
     header: form.Header
@@ -102,7 +102,7 @@ class _Walk:
         self.locked = locked
         self.here = store.position
         self.header: form.Header = store.header
-        self.entries: dict[Any, Any] | None = None
+        self.shards: list[dict[Any, Any]] | None = None
         self.records: list[form.Record] = []
         self.doubt = store.doubt
         self.marked = store.marked
@@ -170,17 +170,17 @@ def _follow(store: Store, epoch: int, *, locked: bool) -> News | None:
         if walk.here is None or walk.header.seq != walk.here.seq:
             if walk.here is not None and walk.header.seq < walk.here.seq:
                 walk.disorder(f"batch {walk.header.seq} at the begin of epoch {epoch}")
-            walk.entries = store.load(walk.header)
+            walk.shards = store.load(walk.header)
             walk.records.clear()
         if locked:
             store.seal(walk.header)
         walk.marked, walk.doubt = 0, None
         walk.take(Position(epoch, start, walk.header.seq), text[start:], cut=locked)
         epoch = max(epoch, walk.seal)
-    if walk.entries is None and not walk.records and walk.here == store.position:
+    if walk.shards is None and not walk.records and walk.here == store.position:
         store.doubt = walk.doubt
         return None
-    return News(walk.entries, walk.records, walk.here, walk.header, walk.doubt, walk.marked)
+    return News(walk.shards, walk.records, walk.here, walk.header, walk.doubt, walk.marked)
 
 
 def _finish_journal(walk: _Walk, here: Position, epoch: int) -> None:

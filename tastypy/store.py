@@ -11,12 +11,13 @@ import errno
 import logging
 import os
 import time
+from functools import partial
 from typing import Any, NamedTuple, NoReturn
 
 from tastypy import files, folding, health
 from tastypy import format as form
 from tastypy import lock as locks
-from tastypy.changes import replay
+from tastypy.changes import merged, replay
 from tastypy.errors import (
     CommitError,
     DirectoryGoneError,
@@ -29,6 +30,8 @@ from tastypy.errors import (
     SettingsError,
     TastypyError,
     UnknownOutcomeError,
+    explained,
+    storage_error,
 )
 from tastypy.reading import PAUSE, TRIES, Doubt, News, Position, read_news
 
@@ -94,11 +97,11 @@ class Store:
         self._open_lock()
         if not load:  # it is damaged, and about to be repaired
             return
-        if writable:
-            with self.lock.held(timeout):
-                self._find_or_create(gzipped, shard_bytes)
-        else:
-            self._find()
+        with explained(path):
+            if writable:
+                self.lock.run(partial(self._find_or_create, gzipped, shard_bytes), timeout)
+            else:
+                self._find()
         for name, wanted in (("gzipped", gzipped), ("shard_bytes", shard_bytes)):
             stored = getattr(self.header, name)
             if wanted is not None and wanted != stored:
@@ -126,7 +129,7 @@ class Store:
                 self.lock = locks.lock_of(path, self.permissions)
             else:
                 self.lock = self._wait_for_lock_file(path)
-            self.local = files.is_local(self.lock.open())
+            self.local = self.lock.local
         except (FileExistsError, NotADirectoryError) as error:
             message = f"{self.path} cannot be a POD: a file of that name, or of a parent's, is in the way"
             raise NotAPODError(message, self.path) from error
@@ -137,8 +140,7 @@ class Store:
         except OSError as error:
             if isinstance(error, TastypyError):
                 raise
-            message = f"{self.path} cannot be opened: {error.strerror} ({error.filename})"
-            raise CommitError(message, self.path, error.errno) from error
+            raise storage_error(self.path, error) from error
 
     def _wait_for_lock_file(self, path: str) -> locks.DirectoryLock:
         start = time.monotonic()
@@ -178,7 +180,7 @@ class Store:
             self._refuse_foreign()
             line = self._create(gzipped=gzipped or False, shard_bytes=shard_bytes or health.SHARD_BYTES)
         self._id = line.id
-        self.header = self.read_journal(line.epoch)[0]
+        self._read_header(line.epoch)
         self.seal(self.header)
 
     def _create(self, *, gzipped: bool, shard_bytes: int) -> form.LockLine:
@@ -198,22 +200,37 @@ class Store:
         return line
 
     def _find(self) -> None:
+        line = self.current(self.read_lock_line(locked=False), locked=False)
+        self._id = line.id
+        self._read_header(line.epoch)
+
+    def _read_header(self, epoch: int) -> None:
+        """Read the header of an epoch, or, without the lock, of one that came after it."""
         for attempt in range(TRIES):
-            line = self.current(self.read_lock_line(locked=False), locked=False)
-            self._id = line.id
             try:
-                self.header = self.read_journal(line.epoch)[0]
-            except FileNotFoundError:  # folded twice meanwhile
-                if attempt == TRIES - 1:
-                    raise
-            else:
-                return
+                self.header = self.read_journal(epoch)[0]
+                break
+            except FileNotFoundError as error:  # folded twice meanwhile; or a cache does not know the name yet
+                line = self.current(self.read_lock_line(locked=self.writable), locked=self.writable)
+                if line.epoch == epoch and attempt > 3:
+                    message = (
+                        f"{error.filename} is missing, though .lock names it; "
+                        f"`tastypy repair {self.path}` makes a POD of what the shards hold"
+                    )
+                    raise PersistentOrderedDictIntegrityError(message, self.path) from error
+                epoch = line.epoch
+                time.sleep(PAUSE)
 
     def close(self) -> None:
         """Close the journal; the lock's descriptor goes with its last user."""
         self._close_journal()
 
     # --- reading
+
+    @property
+    def seq(self) -> int:
+        """The number of the last batch that was applied; -1 if everything has to be read anew."""
+        return -1 if self.position is None else self.position.seq
 
     def read_lock_line(self, *, locked: bool) -> bytes:
         """Return the content of `.lock`; without the lock from a descriptor of this moment, where caches would answer."""
@@ -254,23 +271,35 @@ class Store:
 
         Once it is applied, `arrive` has to be called with it. Raises what `read_news` does.
         """
+        try:
+            data = self.read_lock_line(locked=locked)
+            if self._is_at_end(data, locked=locked):
+                return None
+            return read_news(self, data, locked=locked)
+        except OSError as error:
+            if isinstance(error, TastypyError):
+                raise
+            raise storage_error(self.path, error) from error
+
+    def _is_at_end(self, data: bytes, *, locked: bool) -> bool:
+        """Tell, on local file systems, whether nothing was appended since the position; False if that takes more to say."""
         here = self.position
-        data = self.read_lock_line(locked=locked)
-        if self.local and here is not None and data == self._line:
-            if self._journal < 0:
-                self._open_journal(here.epoch)
-            size, links = files.size_and_links(self._journal)
-            if not links:
-                self._gone()
-            if size == here.offset:
-                doubt = self.doubt
-                if doubt is None:
-                    return None
-                if files.read_at(self._journal, len(doubt.begin), size - doubt.length) == doubt.begin:
-                    if locked:
-                        self.doubt = None
-                    return None
-        return read_news(self, data, locked=locked)
+        if not self.local or here is None or data != self._line:
+            return False
+        if self._journal < 0:
+            self._open_journal(here.epoch)
+        size, links = files.size_and_links(self._journal)
+        if not links:
+            self._gone()
+        if size != here.offset:
+            return False
+        doubt = self.doubt
+        if doubt is not None:
+            if files.read_at(self._journal, len(doubt.begin), size - doubt.length) != doubt.begin:
+                return False
+            if locked:
+                self.doubt = None
+        return True
 
     def arrive(self, news: News) -> None:
         """Move to where the news ends, since they were applied."""
@@ -309,13 +338,10 @@ class Store:
         journal = self.position.offset if self.position else 0
         return Stats(entries, len(header.shards), self.shard_sizes(), journal, header.epoch)
 
-    def load(self, header: form.Header) -> dict[Any, Any]:
-        """Return the entries of all shards of the header."""
-        entries: dict[Any, Any] = {}
+    def load(self, header: form.Header) -> list[dict[Any, Any]]:
+        """Return the entries of each shard of the header."""
         with folding.collector_off():
-            for shard in header.shards:
-                entries.update(form.shard_dict(self.read_shard(header, shard)))
-        return entries
+            return [form.shard_dict(self.read_shard(header, shard)) for shard in header.shards]
 
     def committed(self) -> dict[Any, Any]:
         """Return everything that is committed up to the position, from the disk; with the lock held."""
@@ -323,7 +349,7 @@ class Store:
         if here is None:
             message = "what is committed is known up to a position only"
             raise RuntimeError(message)
-        entries = self.load(header)
+        entries = merged(self.load(header))
         start = len(header.encode())
         text = self.read_tail(here.epoch, start)[: here.offset - start]
         replay(entries, form.read_lines(text, header.seq).records)
@@ -461,6 +487,7 @@ class Store:
             finally:
                 os.close(descriptor)
         except OSError as error:
+            self.check_place()
             message = (
                 f"{path}: fdatasync failed ({error.strerror}); what was committed lately may not survive a power cut"
             )
@@ -520,6 +547,9 @@ class Store:
             line = form.decode_lock_line(files.read_file(self.file(files.LOCK)))
         except (FileNotFoundError, NotADirectoryError):
             self._gone()
+        except OSError as error:  # it cannot be told, and whatever is done next will say the same
+            log.debug("%s: .lock cannot be read: %s", self.path, error)
+            return
         if line is not None and line.id != self._id:
             self._gone()
 

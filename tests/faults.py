@@ -76,12 +76,14 @@ class FailingOS:
         return call
 
     def _die(self, real: Any, arguments: tuple[Any, ...], options: dict[str, Any]) -> None:
-        if self.kill == "half" and real in (os.write, os.pwrite):
-            descriptor, data, *offset = arguments
-            real(descriptor, data[: len(data) // 2], *offset)
-        elif self.kill == "after":
-            real(*arguments, **options)
-        os.kill(os.getpid(), signal.SIGKILL)
+        try:
+            if self.kill == "half" and real in (os.write, os.pwrite):
+                descriptor, data, *offset = arguments
+                real(descriptor, data[: len(data) // 2], *offset)
+            elif self.kill == "after":
+                real(*arguments, **options)
+        finally:
+            os.kill(os.getpid(), signal.SIGKILL)
 
 
 def os_error(number: int) -> Error:

@@ -58,7 +58,9 @@ def batches(directory: Path) -> list[dict[str, Any]]:
 
 def shards(directory: Path) -> list[Path]:
     """The shard files."""
-    return sorted(entry for entry in directory.iterdir() if entry.name.endswith((".json", ".json.gz")) and entry.name[0].isdigit())
+    return sorted(
+        entry for entry in directory.iterdir() if entry.name.endswith((".json", ".json.gz")) and entry.name[0].isdigit()
+    )
 
 
 def in_shards(directory: Path) -> dict[str, Any]:
@@ -164,7 +166,7 @@ def in_child(body: Callable[[], object], patience: float = PATIENCE) -> int:
             body()
             status = 0
         except BaseException:
-            sys.excepthook(*sys.exc_info())  # type: ignore[arg-type]  # not None inside an except clause
+            sys.excepthook(*sys.exc_info())
         finally:
             os._exit(status)
     return wait_for_child(pid, patience)

@@ -38,7 +38,8 @@ def hold_and(end: str, path: str) -> None:
     pod = POD[str, int](path)
     pod["assigned"] = 1
     pod.hold()
-    pod["held"] = 2
+    if end != "after a thread":
+        pod["held"] = 2
     match end:
         case "return":
             return
@@ -49,6 +50,12 @@ def hold_and(end: str, path: str) -> None:
         case "thread":
             threading.Thread(target=lambda: say("left")).start()
         case "wait":
+            say("ready")
+            while True:
+                signal.pause()
+        case "after a thread":
+            hold_without_main_guard(f"{path}.other")
+            pod["held"] = 2
             say("ready")
             while True:
                 signal.pause()
@@ -169,7 +176,7 @@ def interrupt_often(path: str, times: str) -> None:
             return
         pod["n"] = -number
     problems = pod.check()
-    say("sound" if not problems else problems)
+    say(problems or "sound")
 
 
 def stand_in_transaction(path: str) -> None:
@@ -185,7 +192,7 @@ def stand_in_transaction(path: str) -> None:
 def fork_while_committing(path: str, forks: str, how: str) -> None:
     """Fork while another thread commits in a loop; each child commits, reads and ends within seconds."""
     pod = POD[str, int](path, timeout=20)
-    stop = threading.Event()
+    begun, stop = threading.Event(), threading.Event()
 
     def commit() -> None:
         number = 0
@@ -200,9 +207,11 @@ def fork_while_committing(path: str, forks: str, how: str) -> None:
                 case "sync":
                     pod["loop"] = number
                     pod.sync()
+            begun.set()
 
     thread = threading.Thread(target=commit)
     thread.start()
+    begun.wait(20)
     try:
         for number in range(int(forks)):
             child = os.fork()
@@ -307,7 +316,7 @@ def count(path: str, barrier: Barrier, how: str, times: int) -> None:
                     with pod.transaction():
                         pod["n"] += 1
                 case "edit":
-                    with pod.edit("list") as value:  # type: ignore[attr-defined]  # another kind of value for once
+                    with pod.edit("list") as value:
                         value[0] += 1
                 case "pop":
                     while (value := pod.pop("token", None)) is None:

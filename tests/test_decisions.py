@@ -42,7 +42,9 @@ def test_1_a_held_value_wins_in_memory_over_that_of_another_process_and_revert_g
     assert stored(pod.path) == {"a": "theirs"}
 
 
-def test_1_a_key_held_as_deleted_stays_deleted_and_revert_gives_theirs(pod: POD[Any, Any], other: POD[Any, Any]) -> None:
+def test_1_a_key_held_as_deleted_stays_deleted_and_revert_gives_theirs(
+    pod: POD[Any, Any], other: POD[Any, Any]
+) -> None:
     pod["a"] = 0
     pod.hold()
     del pod["a"]
@@ -137,7 +139,7 @@ def test_5_update_of_a_key_that_is_not_text_is_as_in_a_dict_and_sync_key_takes_i
     pod[1] = []
     pod[1].append(2)
     with pytest.raises(TypeError):
-        pod.update(1)  # type: ignore[call-overload]  # that is the point
+        pod.update(1)
     pod.sync_key(1)
     assert stored(pod.path) == {1: [2]}
     with pytest.raises(MissingKeyError, match="2"):
@@ -178,8 +180,23 @@ def test_8_a_closed_pod_raises_on_every_use(pod: POD[Any, Any]) -> None:
     keys, iterator = pod.keys(), iter(pod)
     pod.close()
     uses: list[Callable[[], object]] = [
-        *(lambda: pod["a"], lambda: len(pod), lambda: "a" in pod, lambda: bool(pod), lambda: pod == {}, lambda: pod.get("a")),
-        *(lambda: list(pod), lambda: list(keys), lambda: next(iterator), pod.copy, pod.items, pod.hold, pod.transaction),
+        *(
+            lambda: pod["a"],
+            lambda: len(pod),
+            lambda: "a" in pod,
+            lambda: bool(pod),
+            lambda: pod == {},
+            lambda: pod.get("a"),
+        ),
+        *(
+            lambda: list(pod),
+            lambda: list(keys),
+            lambda: next(iterator),
+            pod.copy,
+            pod.items,
+            pod.hold,
+            pod.transaction,
+        ),
     ]
     for use in uses:
         with pytest.raises(ClosedPODError, match=str(pod.path)):
@@ -247,7 +264,9 @@ def test_12_other_threads_see_a_transactions_changes_before_it_commits_and_other
     assert seen == [1]
 
 
-def test_13_a_held_value_that_became_unstorable_is_reported_by_its_key_and_spares_the_others(pod: POD[Any, Any]) -> None:
+def test_13_a_held_value_that_became_unstorable_is_reported_by_its_key_and_spares_the_others(
+    pod: POD[Any, Any],
+) -> None:
     pod.hold()
     pod.update(good=[1], bad=[2], fine=[3])
     pod["bad"].append(float("nan"))

@@ -47,6 +47,16 @@ def test_a_programs_own_signal_handler_is_left_alone(path: Path) -> None:
     assert stored(path) == BOTH
 
 
+def test_sigterm_is_seen_to_though_a_thread_was_the_first_to_hold_something(path: Path) -> None:
+    """Only the main thread may set a signal's handler; it does so at its own first held change."""
+    program = start("hold_and", "after a thread", path)
+    assert hear(program) == "ready"
+    program.send_signal(signal.SIGTERM)
+    assert end(program) == -signal.SIGTERM
+    assert stored(path) == BOTH
+    assert stored(f"{path}.other") == {"held": 2}
+
+
 def test_a_kill_loses_what_is_held_and_nothing_else(path: Path) -> None:
     program = start("hold_and", "wait", path)
     assert hear(program) == "ready"
@@ -85,7 +95,9 @@ def test_what_a_thread_held_is_written_at_exit(path: Path) -> None:
 
 @pytest.mark.parametrize("options", ["", "sync", "sync gzipped"])
 @pytest.mark.parametrize("after", [1, 7, 40])
-def test_everything_acknowledged_survives_a_kill_at_any_moment(path: Path, opened: Opener, options: str, after: int) -> None:
+def test_everything_acknowledged_survives_a_kill_at_any_moment(
+    path: Path, opened: Opener, options: str, after: int
+) -> None:
     """A SIGKILL in the middle of commits and folds loses at most the assignment that had not returned."""
     program = start("assign_and_say", path, options)
     said = -1
@@ -155,7 +167,7 @@ def run_threads(bodies: list[Any]) -> None:
         barrier.wait(PATIENCE)
         try:
             body()
-        except BaseException as error:  # noqa: BLE001 - raised again in the main thread
+        except BaseException as error:  # raised again in the main thread
             failed.append(error)
 
     threads = [threading.Thread(target=body_of, args=(body,), daemon=True) for body in bodies]

@@ -148,7 +148,9 @@ def test_a_pod_with_held_changes_may_be_deleted(path: Path) -> None:
         assert again.items() >= {"assigned": 1, "held": 2}.items()
 
 
-def test_it_is_not_necessary_to_be_aware_of_disk_writes_since_small_changes_rewrite_no_files(pod: POD[Any, Any]) -> None:
+def test_it_is_not_necessary_to_be_aware_of_disk_writes_since_small_changes_rewrite_no_files(
+    pod: POD[Any, Any],
+) -> None:
     """What the documentation announced for the future: an assignment appends a line, and no more."""
     pod.update({str(number): "x" * 100 for number in range(1000)})
     pod.sync()

@@ -123,7 +123,9 @@ def test_every_mutator_is_in_memory_only_while_held(pod: POD[Any, Any], name: st
 
 
 @pytest.mark.parametrize("name", [*MUTATORS, *MORE_MUTATORS])
-def test_every_mutator_sees_what_other_processes_committed_before_it(pod: POD[Any, Any], opened: Opener, name: str) -> None:
+def test_every_mutator_sees_what_other_processes_committed_before_it(
+    pod: POD[Any, Any], opened: Opener, name: str
+) -> None:
     pod.update(a=0)
     other = opened()
     pod.update(a=1, b=2)
@@ -144,7 +146,7 @@ def test_constructing_over_an_open_pod_does_not_update_it(pod: POD[Any, Any]) ->
     """`dict.__init__` is a mutator; the POD's takes a path and no entries."""
     pod["a"] = 1
     with pytest.raises((TypeError, RuntimeError)):
-        pod.__init__(a=2)  # type: ignore[call-arg, misc]  # that is the point
+        pod.__init__(a=2)  # type: ignore[misc]  # that is the point
     assert stored(pod.path) == {"a": 1}
 
 
@@ -153,7 +155,7 @@ def test_constructing_over_an_open_pod_does_not_update_it(pod: POD[Any, Any]) ->
 
 @pytest.mark.parametrize(
     "key",
-    ["", "a", "#", "#1", '#"a"', "ü\u2028\U0001f600", "\x00\n\"\\", 0, -1, 2**63 - 1, -(2**63), 2**64 - 1, 1.5, -0.0, 1e300,
+    ["", "a", "#", "#1", '#"a"', "ü\u2028\U0001f600", '\x00\n"\\', 0, -1, 2**63 - 1, -(2**63), 2**64 - 1, 1.5, -0.0, 1e300,
      5e-324, True, False, None, (), ("a",), ("a", 1, 2.5, None, True, ("#", ())), "1", "None", "true", "x" * 100_000],
     ids=lambda key: ascii(key)[:30],
 )  # fmt: skip
@@ -255,7 +257,9 @@ def test_front_moves_are_kept_in_order_across_processes_and_folds(opened: Opener
     assert list(one) == list(stored(one.path)) == expected
 
 
-def test_a_path_may_be_text_or_path_and_is_made_absolute(opened: Opener, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_path_may_be_text_or_path_and_is_made_absolute(
+    opened: Opener, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A program that changes its directory keeps its POD."""
     monkeypatch.chdir(tmp_path)
     pod = opened("some/parents/my.pod")

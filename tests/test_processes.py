@@ -24,13 +24,13 @@ METHODS = ["fork", "spawn", "forkserver"]
 
 @pytest.fixture(params=METHODS)
 def context(request: pytest.FixtureRequest) -> Any:
-    """multiprocessing, with each way to start a process."""
+    """Processes, with each way to start them."""
     return multiprocessing.get_context(request.param)
 
 
 @pytest.fixture
 def forking() -> Any:
-    """multiprocessing that forks."""
+    """Processes that are forked."""
     return multiprocessing.get_context("fork")
 
 
@@ -76,7 +76,9 @@ def test_a_pod_goes_to_the_workers_of_an_executor(context: Any, pod: POD[Any, An
 
 
 @pytest.mark.parametrize("ending", ["close", "terminate"])
-def test_what_pool_workers_hold_is_written_when_they_end_or_are_terminated(context: Any, path: Path, ending: str) -> None:
+def test_what_pool_workers_hold_is_written_when_they_end_or_are_terminated(
+    context: Any, path: Path, ending: str
+) -> None:
     POD[Any, Any](path).close()
     pool = context.Pool(3, initializer=_initialize, initargs=(str(path),))
     assert pool.map_async(programs.work, range(60), chunksize=5).get(PATIENCE) == list(range(60))
@@ -156,7 +158,7 @@ def test_a_transaction_left_in_a_forked_child_does_nothing_and_the_parents_still
 
 @pytest.mark.parametrize("how", ["assign", "transaction", "sync"])
 def test_a_fork_while_another_thread_is_inside_a_commit_does_not_deadlock(path: Path, how: str) -> None:
-    program = start("fork_while_committing", path, 8 if how == "sync" else 80, how)
+    program = start("fork_while_committing", path, 8 if how == "sync" else 40, how)
     assert hear(program) == "all there"
     assert end(program) == 0
 
@@ -211,7 +213,7 @@ def test_four_processes_that_empty_a_pod_take_each_entry_once(forking: Any, pod:
     barrier = forking.Barrier(4)
     together(forking, 4, programs.take_all, *((str(pod.path), barrier, number) for number in range(4)))
     taken = stored(f"{pod.path}.taken")
-    assert sorted(sum(taken.values(), [])) == list(range(400))
+    assert sorted(key for keys in taken.values() for key in keys) == list(range(400))
     for number, keys in taken.items():
         assert keys == sorted(keys, reverse=bool(number % 2))
     assert stored(pod.path) == {}
@@ -221,7 +223,7 @@ def test_a_reader_never_sees_half_a_transaction(path: Path, opened: Opener) -> N
     writer = start("update_pairs", path)
     assert hear(writer) == "ready"
     reader = opened(mode="r")
-    seen = set()
+    seen: set[int | None] = set()
     try:
         while len(seen) < 200:
             assert writer.poll() is None

@@ -2,43 +2,43 @@
 
     python checksums.py DIRECTORY PATH.pod
 
-Stop it, kill it, pull the plug: the same command again does what is missing.
+Stop it, kill any of its processes, pull the plug: the same command again does what is missing.
 """
 
 import hashlib
 import sys
-from concurrent.futures import ProcessPoolExecutor
+import time
+from multiprocessing import Process
 from pathlib import Path
 from typing import Any
 
 from tastypy import POD
 
-pod: POD[str, dict[str, Any]]
+WORKERS = 4
 
 
-def open_pod(path: str) -> None:
-    """Each worker opens the same directory, once."""
-    global pod
-    pod = POD(path)
-
-
-def work(file: Path) -> None:
-    """When this returns, the result is safe, whatever happens to this process or any other."""
-    data = file.read_bytes()
-    pod[str(file)] = {"sha256": hashlib.sha256(data).hexdigest(), "lines": data.count(b"\n")}
+def work(pod: POD[str, Any], files: list[Path]) -> None:
+    """Do a share of the files. When an assignment is done, no crash can lose its result any more."""
+    for file in files:
+        data = file.read_bytes()
+        pod[str(file)] = {"sha256": hashlib.sha256(data).hexdigest(), "lines": data.count(b"\n")}
 
 
 def main(directory: str, path: str) -> None:
-    """Do what is missing, and show how far it is."""
-    with POD[str, Any](path) as results:
+    """Share out what is missing among some processes, and show how far they are."""
+    with POD[str, Any](path) as pod:
         files = [file for file in Path(directory).rglob("*") if file.is_file()]
-        todo = [file for file in files if str(file) not in results]
+        todo = [file for file in files if str(file) not in pod]
         print(f"{len(files)} files, {len(todo)} of them to do")
-        with ProcessPoolExecutor(initializer=open_pod, initargs=(path,)) as pool:
-            for number, _ in enumerate(pool.map(work, todo), 1):
-                print(f"\r{number} of {len(todo)}", end="", flush=True)
-        results.refresh()
-        print(f"\n{len(results)} results in {results.path}")
+        processes = [Process(target=work, args=(pod, todo[number::WORKERS])) for number in range(WORKERS)]
+        for process in processes:
+            process.start()
+        while any(process.is_alive() for process in processes):
+            time.sleep(0.1)
+            pod.refresh()  # bring in what the others stored
+            print(f"\r{len(pod)} results", end="", flush=True)
+        pod.refresh()
+        print(f"\r{len(pod)} results in {pod.path}")
 
 
 if __name__ == "__main__":

@@ -73,7 +73,8 @@ def read_shard(directory: Path, gzipped: bool, number: int, epoch: int, count: i
     if len(data) != size or f"{zlib.crc32(data):08x}" != crc:
         raise ValueError(f"{name} is damaged")
     entries = json.loads(gzip.decompress(data) if gzipped else data)
-    assert len(entries) == count
+    if len(entries) != count:
+        raise ValueError(f"{name} does not hold {count} entries")
     return {key_of(name): value for name, value in entries.items()}
 
 
