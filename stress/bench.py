@@ -91,6 +91,7 @@ class Pair(NamedTuple):
             minimum where anything above it is the machine's doing.
         unit: of the costs, "s" or "B".
         warm: whether there is a first round that does not count.
+        quick_rounds: how many rounds `--quick` takes.
     """
 
     name: str
@@ -103,3 +104,4 @@ class Pair(NamedTuple):
     combine: Callable[[list[float]], float] = fmean
     unit: str = "s"
     warm: bool = True
+    quick_rounds: int = 3

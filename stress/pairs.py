@@ -143,17 +143,20 @@ _TURNS = 25  # in which a round's updates are made
 @contextmanager
 def scaling(bench: Bench) -> Iterator[Sides]:
     """Update random keys of a large POD and of a small one, so many that both fold in each round."""
-    folds = 1 if bench.quick else 3  # of the large one, in a round; the small one folds more often
+    folds = 1 if bench.quick else 2  # of the large one, in a round; the small one folds more often
 
-    def side(pod: POD[str, Any], entries: int, updates: int) -> Side:
-        chooser = random.Random(entries)
-        return lambda: assign(pod, [(key_of(chooser.randrange(entries)), entry(n)) for n in range(updates)])
+    def update(pod: POD[str, Any], entries: int, chooser: random.Random, updates: int) -> float:
+        return assign(pod, [(key_of(chooser.randrange(entries)), entry(number)) for number in range(updates)])
 
     with POD[str, Any](bench.pod(LARGE)) as large, POD[str, Any](bench.pod(SMALL)) as small:
-        # a fold for a quarter of the data, in lines of 80 bytes and more
-        updates = folds * large.stats().bytes // 4 // 80 // _TURNS
+        chooser, step = random.Random(LARGE), 500
+        epoch, period = large.stats().epoch, 0
+        while large.stats().epoch == epoch:
+            update(large, LARGE, chooser, step)
+            period += step
+        updates = folds * (period + step) // _TURNS
         epochs = large.stats().epoch, small.stats().epoch
-        yield Sides(side(large, LARGE, updates), side(small, SMALL, updates))
+        yield Sides(lambda: update(large, LARGE, chooser, updates), lambda: update(small, SMALL, chooser, updates))
         if large.stats().epoch - epochs[0] < folds or small.stats().epoch - epochs[1] < folds:
             message = f"fewer than {folds} folds: this row measured too little"
             raise RuntimeError(message)
@@ -302,14 +305,23 @@ def folding(bench: Bench) -> Iterator[Sides]:
 PAIRS = (
     Pair("assign", "assignment, on disk", "diskcache.Index", assignment, 0.30, chunks=5),
     Pair("read", "read of a key", "subclass of dict", reading, 1.1, chunks=20, combine=min),
-    Pair("open", f"opening {LARGE:,} entries", "orjson.loads", opening, 1.2),
+    Pair("open", f"opening {LARGE:,} entries", "orjson.loads", opening, 1.2, chunks=3, combine=min, warm=False),
     Pair("bulk", "key of a bulk load", "Index, one transaction", bulk, 0.30),
-    Pair("scale", f"update of one of {LARGE:,} keys", f"of {SMALL:,} keys", scaling, 1.5, chunks=_TURNS, warm=False),
+    Pair(
+        "scale",
+        f"update of one of {LARGE:,} keys",
+        f"of {SMALL:,} keys",
+        scaling,
+        1.5,
+        chunks=_TURNS,
+        warm=False,
+        quick_rounds=1,
+    ),
     Pair("writers", f"assignment, {WRITERS} processes", "diskcache.Index", writers, 2.0, rate=True, warm=False),
     Pair("refresh", "refresh, unchanged", "os.stat", refreshing, 3.5, chunks=20, combine=min),
-    Pair("import", "import tastypy", "import filelock, orjson", importing, 1.25, chunks=5, combine=median),
-    Pair("calls", "assignment, on disk", "its bare system calls", system_calls, chunks=5),
-    Pair("open-numbers", f"opening {LARGE:,} numbers", "orjson.loads", opening_numbers),
-    Pair("memory", f"key in memory, of {LARGE:,}", "dict", memory, unit="B", warm=False),
-    Pair("fold", f"fold of {LARGE:,} entries", "write and fsync", folding, warm=False),
+    Pair("import", "import tastypy", "import filelock, orjson", importing, 1.25, chunks=5, combine=median, warm=False),
+    Pair("calls", "assignment, on disk", "its bare system calls", system_calls, chunks=5, quick_rounds=1),
+    Pair("open-numbers", f"opening {LARGE:,} numbers", "orjson.loads", opening_numbers, quick_rounds=1),
+    Pair("memory", f"key in memory, of {LARGE:,}", "dict", memory, unit="B", warm=False, quick_rounds=1),
+    Pair("fold", f"fold of {LARGE:,} entries", "write and fsync", folding, warm=False, quick_rounds=1),
 )

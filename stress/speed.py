@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 from stress.bench import Bench, Pair
 from stress.pairs import PAIRS
 
-_ROUNDS, _QUICK_ROUNDS = 9, 3
+_ROUNDS = 9
 _SLACK = 2.0  # of --quick, which is for machines with other things to do
 
 
@@ -121,32 +121,31 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m stress.speed", description=__doc__.partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="less of everything, and bounds twice as wide")
     parser.add_argument("--only", nargs="+", metavar="NAME", choices=names, help=f"of {', '.join(names)}")
-    parser.add_argument("--rounds", type=int, metavar="N", help=f"default {_ROUNDS}, with --quick {_QUICK_ROUNDS}")
+    parser.add_argument("--rounds", type=int, metavar="N", help=f"default {_ROUNDS}, with --quick 1 to 3")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure there")
     parser.add_argument(
         "--dir", type=Path, metavar="DIR", help="where the data lies meanwhile (default: the temporary directory)"
     )
     options = parser.parse_args(arguments)
-    rounds = options.rounds or (_QUICK_ROUNDS if options.quick else _ROUNDS)
-    if rounds < 1:
+    if options.rounds is not None and options.rounds < 1:
         parser.error("--rounds must be 1 or more")
 
     place = Path(tempfile.mkdtemp(prefix="tastypy-speed-", dir=options.dir))
     start = time.monotonic()
     bench = Bench(place, quick=options.quick)
     results = []
-    print(f"Python {platform.python_version()}, {os.cpu_count()} cores, {rounds} rounds, data in {place.parent}")
+    print(f"Python {platform.python_version()}, {os.cpu_count()} cores, data in {place.parent}")
     _print(_HEAD)
     try:
         for pair in PAIRS:
             if options.only is None or pair.name in options.only:
-                few = options.quick and pair.bound is None and options.rounds is None
-                results.append(measure(pair, bench, 1 if few else rounds))
+                rounds = options.rounds or (pair.quick_rounds if options.quick else _ROUNDS)
+                results.append(measure(pair, bench, rounds))
                 _print(results[-1].cells())
     finally:
         shutil.rmtree(place)
     if options.json:
-        machine = {"python": platform.python_version(), "cores": os.cpu_count(), "rounds": rounds}
+        machine = {"python": platform.python_version(), "cores": os.cpu_count()}
         options.json.write_text(
             json.dumps({**machine, "rows": [result.fields() for result in results]}, indent=1) + "\n"
         )

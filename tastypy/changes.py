@@ -1,6 +1,6 @@
 """What a batch changes, as a value: pure, without files.
 
-`Changes` is the net effect of a row of operations on an ordered dict; `replay` makes a dict of records.
+`Changes` is the net effect of a row of operations on an ordered dict; `replay` applies records to a dict.
 """
 
 from __future__ import annotations
@@ -83,17 +83,13 @@ class Changes:
             self.move_to_front(key)
 
 
-def net(records: Iterable[Record]) -> Changes:
-    """Return the net effect of the records."""
-    changes = Changes()
-    for record in records:
-        changes.add(record)
-    return changes
-
-
 def replay(memory: dict[Any, Any], records: Iterable[Record]) -> None:
     """Apply the records to `memory`, by the methods of the builtin dict whatever it overrides."""
+    update = dict.update
     for record in records:
+        if len(record) == 3 and "put" in record:  # as above
+            update(memory, record["put"])
+            continue
         if record.get("clear"):
             dict.clear(memory)
         for key in record.get("del", ()):
@@ -121,11 +117,17 @@ def extend(memory: dict[Any, Any], shards: Iterable[dict[Any, Any]]) -> None:
         dict.update(memory, dict(zip(shard, shard.values(), strict=True)) if larger else shard)
 
 
+def plain(memory: dict[Any, Any]) -> dict[Any, Any]:
+    """Return a plain dict with the same items, at once; `dict.copy` would go by the methods that a subclass overrides."""
+    return dict(dict.items(memory))
+
+
 def to_front(memory: dict[Any, Any], keys: Iterable[Any]) -> None:
     """Move each of `keys` that is there to the front of `memory`, in turn: a rebuild, since a dict has nothing better."""
     last = dict.fromkeys(reversed(list(keys)))  # the key moved last comes first; of two moves of a key the last counts
-    fresh = {key: dict.__getitem__(memory, key) for key in last if dict.__contains__(memory, key)}
-    replace(memory, fresh | dict.copy(memory))
+    before = plain(memory)
+    spelled = {key: key for key in before if key in last}  # 1, 1.0 and True are one key, and the first spelling stays
+    replace(memory, {spelled[key]: before[key] for key in last if key in before} | before)
 
 
 def to_end(memory: dict[Any, Any], key: Any) -> None:

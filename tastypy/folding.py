@@ -10,19 +10,18 @@ from the journal. It never looks at the objects in memory, which the user may ha
 
 from __future__ import annotations
 
-import gc
 import logging
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from itertools import compress
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 
 from tastypy import files
 from tastypy import format as form
-from tastypy.changes import Changes, net
+from tastypy.changes import Changes
 from tastypy.errors import CommitError, TastypyError, explained
-from tastypy.reading import Position
+from tastypy.reading import Position, collector_off
 from tastypy.values import encode_key
 
 if TYPE_CHECKING:
@@ -30,19 +29,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("tastypy")
 
-Pieces = list[tuple[form.Shard | None, list[bytes] | None]]
+_PUT = b'"put":{'
 
-
-@contextmanager
-def collector_off() -> Iterator[None]:
-    """Keep the garbage collector from looking at the many objects that are being made, of which none is garbage."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
+# An old shard and its new entries. Entries None leave the shard as it is; a shard None makes a new one.
+Piece = tuple[form.Shard | None, list[bytes] | None]
 
 
 def fold(store: Store, *, always: bool = False) -> bool:
@@ -60,16 +50,14 @@ def fold(store: Store, *, always: bool = False) -> bool:
         return False
     with collector_off(), explained(store.path):
         text = store.read_tail(here.epoch, start)[: here.offset - start]
-        changes = net(form.read_lines(text, header.seq).records)
-        write_epoch(store, lambda: merge(store, header, changes), here.seq)
+        lines = form.read_lines(text, header.seq)
+        changes = net_entries(lines.records, lines.lines)
+        write_epoch(store, merge(store, header, changes), here.seq)
     return True
 
 
-def write_epoch(store: Store, pieces: Any, seq: int) -> None:
-    """Write a new epoch, with the lock held, whose shards are those that `pieces()` returns.
-
-    A piece is an old shard and its new entries: entries None leave the shard as it is, no shard makes a new one.
-    """
+def write_epoch(store: Store, pieces: Iterable[Piece], seq: int) -> None:
+    """Write a new epoch, with the lock held, whose shards are the `pieces`."""
     header, epoch = store.header, store.header.epoch
     written: list[str] = []
     created = False
@@ -78,10 +66,11 @@ def write_epoch(store: Store, pieces: Any, seq: int) -> None:
         epoch, descriptor = store.create_journal(header.epoch + 1)
         created = True
         try:
-            shards, free = [], header.next
-            for shard, entries in pieces():
+            shards: list[form.Shard] = []
+            free = header.next
+            for shard, entries in pieces:
                 if entries is None:
-                    shards.append(shard)
+                    shards += [shard] if shard else []
                     continue
                 number = free if shard is None else shard.number
                 free = max(free, number + 1)
@@ -150,65 +139,115 @@ def clean(store: Store) -> None:
             files.remove(store.file(name))
 
 
-def merge(store: Store, header: form.Header, changes: Changes) -> Pieces:
-    """Return the pieces of the shards with the changes."""
-    pieces: Pieces = []
+def merge(store: Store, header: form.Header, changes: Changes) -> Iterator[Piece]:
+    """Yield the pieces of the shards with the changes, those of `net_entries`; one shard is in memory at a time."""
     put = changes.put.copy()
-    deleted = changes.deleted
-    front = dict.fromkeys(changes.front, b"")
-    touched = deleted.keys() | front.keys() | put.keys()
+    old = () if changes.clear else header.shards
     if not changes:
-        return [(shard, None) for shard in header.shards]
-    for shard in () if changes.clear else header.shards:
+        yield from ((shard, None) for shard in old)
+        return
+    front = dict.fromkeys(changes.front, b"")
+    pieces = _change(store, header, old, Changed(put, changes.deleted, front))
+    if front:
+        # what moves to the front may come from any shard
+        rest = list(pieces)
+        first = [put.pop(name, b"") or entry for name, entry in reversed(front.items())]
+        pieces = iter([(None, [entry for entry in first if entry]), *rest])
+    yield from _cut(_extend(store, header, pieces, put), header.shard_bytes)
+
+
+class Changed(NamedTuple):
+    """What changes, by index keys: entries to be set, where `_change` leaves the new ones, and those that go or move."""
+
+    put: dict[Any, bytes]
+    deleted: dict[Any, None]
+    front: dict[Any, bytes]
+
+
+def _change(store: Store, header: form.Header, shards: Iterable[form.Shard], changed: Changed) -> Iterator[Piece]:
+    """Yield the shards without what is deleted or moves, and with what is set in them; fill in the entries that move."""
+    put, deleted, front = changed
+    touched = deleted.keys() | front.keys() | put.keys()
+    for shard in shards:
         text = store.read_shard(header, shard)
-        found = form.find_entries(text, touched)
-        if not found:
-            pieces.append((shard, None))
-            continue
         entries = form.shard_entries(text)
+        names = form.index_keys(text, entries)
+        found = [*compress(range(len(names)), map(touched.__contains__, names))]
         gone = set()
-        for key, at in found.items():
-            if key in put and key not in deleted:
-                entries[at] = b"%b:%b" % (form.entry_name(entries[at]), orjson.dumps(put.pop(key)))
-            if key in front:
-                front[key] = entries[at]
+        for at in found:
+            name = names[at]
+            if name in put and name not in deleted:
+                entries[at] = put.pop(name) if type(name) is bytes else _respelled(put.pop(name), entries[at])
+            if name in front:
+                front[name] = entries[at]
+            if name in front or name in deleted:
                 gone.add(at)
-            elif key in deleted:
-                gone.add(at)
-        pieces.append((shard, [entry for at, entry in enumerate(entries) if at not in gone] if gone else entries))
-    new = {key: entry_of(key, value) for key, value in put.items()}
-    first = [new.pop(key, b"") or entry for key, entry in reversed(front.items())]
-    _extend(pieces, 0, [entry for entry in first if entry], store, header)
-    _extend(pieces, len(pieces), list(new.values()), store, header)
-    return list(_cut(pieces, header))
+        if gone:
+            entries = [entry for at, entry in enumerate(entries) if at not in gone]
+        yield shard, entries if found else None
 
 
-def entry_of(key: Any, value: Any) -> bytes:
-    """Return the entry of a shard for a key and a value that came from a journal."""
+def _respelled(entry: bytes, old: bytes) -> bytes:
+    """Return the entry with the key as the old one spells it: 1, 1.0 and True are one key, and the first spelling stays."""
+    return form.entry_name(old) + entry[len(form.entry_name(entry)) :]
+
+
+def net_entries(records: Iterable[form.Record], lines: Iterable[bytes]) -> Changes:
+    """Return the net effect of the batches, given as records and as lines, by index keys and with entries of shards as values."""
+    changes = Changes()
+    for record, line in zip(records, lines, strict=False):  # there may be a seal after the last batch
+        if len(record) == 3 and len(record.get("put", ())) == 1:
+            # crc, number and one key: most are of this kind, and its text is as it will be in the shard
+            entry = line[line.index(_PUT) + len(_PUT) : -2]
+            _put(changes, form.index_key_of(entry), entry)
+        else:
+            for field in ("del", "front"):
+                if field in record:
+                    record[field] = [form.index_key(key) for key in record[field]]
+            changes.add({field: record[field] for field in ("clear", "del") if field in record})
+            for key, value in record.get("put", {}).items():
+                _put(changes, form.index_key(key), _entry(key, value))
+            changes.add({"front": record.get("front", ())})
+    return changes
+
+
+def _put(changes: Changes, name: Any, entry: bytes) -> None:
+    if type(name) is not bytes and name in changes.put:
+        entry = _respelled(entry, changes.put[name])
+    changes.put[name] = entry
+
+
+def _entry(key: Any, value: Any) -> bytes:
     return b"%b:%b" % (encode_key(key), orjson.dumps(value))
 
 
-def _extend(pieces: Pieces, at: int, entries: list[bytes], store: Store, header: form.Header) -> None:
-    """Put entries before the first piece, or after the last one, which takes them if it has room."""
-    if not entries:
-        return
-    neighbour = 0 if at == 0 else at - 1
-    if pieces:
-        shard, old = pieces[neighbour]
-        if old is None and shard is not None and (at == 0 or shard.size < header.shard_bytes):
-            old = form.shard_entries(store.read_shard(header, shard))
-        if old is not None:
-            pieces[neighbour] = shard, (entries + old if at == 0 else old + entries)
+def _extend(store: Store, header: form.Header, pieces: Iterable[Piece], put: dict[Any, bytes]) -> Iterator[Piece]:
+    """Yield the pieces, and what is left in `put` after the last of them, in it if it has room."""
+    last: Piece | None = None
+    for piece in pieces:
+        if last is not None:
+            yield last
+        last = piece
+    new = list(put.values())
+    if last is not None:
+        shard, entries = last
+        if new and entries is None and shard is not None and shard.size < header.shard_bytes:
+            entries = form.shard_entries(store.read_shard(header, shard))
+        if entries is None:
+            yield last
+        else:
+            new = entries + new
+            yield shard, new
             return
-    pieces.insert(at, (None, entries))
+    if new:
+        yield None, new
 
 
-def _cut(pieces: Pieces, header: form.Header) -> Iterable[tuple[form.Shard | None, list[bytes] | None]]:
+def _cut(pieces: Iterable[Piece], limit: int) -> Iterator[Piece]:
     """Yield the pieces in sizes that fit: empty ones go, small neighbours are joined, large ones are cut.
 
     The last piece is cut where it is full, since it goes on growing; any other one into equal parts, that have room.
     """
-    limit = header.shard_bytes
     waiting: tuple[form.Shard | None, list[bytes]] | None = None
     for shard, entries in pieces:
         if entries is None:

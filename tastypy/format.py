@@ -14,14 +14,14 @@ decoded (see `values`). Entries of a shard stand one a line, so that a fold may 
 from __future__ import annotations
 
 import re
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 from zlib import crc32
 
 import orjson
 
 from tastypy.errors import FormatVersionError
-from tastypy.values import decode_key, decode_keys
+from tastypy.values import decode_key, decode_keys, encode_key
 
 VERSION = 1
 _CRC_FIELD = len(b'{"crc":"9a3f0c12",')
@@ -41,7 +41,7 @@ def checked(body: bytes) -> bytes:
 
 def is_good(line: bytes) -> bool:
     """Tell whether the line, without its newline, has the crc that it says."""
-    return line[8:16] == b"%08x" % crc32(line[_CRC_FIELD:]) and line[:8] == b'{"crc":"'
+    return line[:_CRC_FIELD] == b'{"crc":"%08x",' % crc32(line[_CRC_FIELD:])
 
 
 # --- the line in .lock
@@ -152,13 +152,14 @@ def seal_line(epoch: int) -> bytes:
 class Lines(NamedTuple):
     """What `read_lines` found.
 
-    `length` bytes of good lines hold `records`, the last with the number `seq`, the last line `last` bytes long; `seal` is
+    `length` bytes of good `lines` hold `records`, the last with the number `seq`, the last line `last` bytes long; `seal` is
     the epoch that the journal goes on in, or 0; `synced` the greatest offset so marked. `trouble` is "" if there is nothing
     after them; "torn" if what follows is not whole; "damaged" if a bad line has good ones after it; "disorder" if a
     good line has a number out of line.
     """
 
     records: list[Record]
+    lines: list[bytes]
     length: int
     last: int
     seq: int
@@ -185,24 +186,23 @@ def read_lines(data: bytes, seq: int) -> Lines:
     seal = 0
     if records and "seal" in records[-1]:
         seal = records.pop()["seal"]
-    for index, record in enumerate(records):
-        if record.get("seq") != seq + 1 + index:
-            trouble, seal, good = "disorder", 0, index
-            del records[index:]
-            break
+    numbers = [record.get("seq") for record in records]
+    if numbers != list(range(seq + 1, seq + 1 + len(records))):
+        good = next(index for index, number in enumerate(numbers) if number != seq + 1 + index)
+        trouble, seal = "disorder", 0
+        del records[good:]
     del lines[good:]
     if b'"#' in data:
         for record in records:
             _decode_record(record)
-    if trouble == "damaged":
-        # what a good line after the bad one says to be on stable storage includes the bad one
-        later = [orjson.loads(line) for line in rest if b'"synced":' in line and is_good(line)]
-    else:
-        later = []
-    synced = max((record["synced"] for record in (*records, *later) if "synced" in record), default=0)
+    synced = 0
+    if b'"synced":' in data:
+        # what a good line after a bad one says to be on stable storage includes the bad one
+        later = [orjson.loads(line) for line in rest if is_good(line)] if trouble == "damaged" else []
+        synced = max((record.get("synced", 0) for record in (*records, *later)), default=0)
     length = sum(map(len, lines)) + len(lines)
     last = len(lines[-1]) + 1 if lines else 0
-    return Lines(records, length, last, seq + len(records), seal, synced, trouble)
+    return Lines(records, lines, length, last, seq + len(records), seal, synced, trouble)
 
 
 def _decode_record(record: Record) -> None:
@@ -251,9 +251,30 @@ def shard_dict(text: bytes) -> dict[Any, Any]:
     return decode_keys(entries) if b"#" in text and b'\n"#' in text else entries
 
 
-def find_entries(text: bytes, wanted: Container[Any]) -> dict[Any, int]:
-    """Return where in the entries of the shard `text` the keys stand that are `wanted`."""
-    return {key: position for position, key in enumerate(shard_dict(text)) if key in wanted}
+def index_key(key: object) -> Any:
+    """Return what stands for a key in a fold: its JSON without the last quote where that is plain, else the key itself.
+
+    Equal keys that are spelled differently, as 1 and True, then have equal index keys.
+    """
+    name = encode_key(key)
+    return key if b"\\" in name or name[1:2] == b"#" else name[:-1]
+
+
+def index_key_of(entry: bytes) -> Any:
+    """Return the index key of an entry of a shard."""
+    # A key's JSON ends at the first `":`, unless there is a backslash before, or the key begins with a colon: that takes a
+    # fifth of the time of parsing the entry.
+    name = entry.partition(b'":')[0]
+    if b"\\" in name or name[1:2] == b"#" or not name:
+        return index_key(decode_key(orjson.loads(entry_name(entry))))
+    return name
+
+
+def index_keys(text: bytes, entries: Sequence[bytes]) -> list[Any]:
+    """Return the index key of each entry of the shard `text`."""
+    if b"\\" in text or (b"#" in text and b'\n"#' in text) or b'\n":' in text:
+        return [index_key_of(entry) for entry in entries]
+    return [entry.partition(b'":')[0] for entry in entries]
 
 
 def entry_name(entry: bytes) -> bytes:

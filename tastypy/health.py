@@ -14,7 +14,6 @@ import orjson
 
 from tastypy import files, folding
 from tastypy import format as form
-from tastypy.changes import net
 from tastypy.errors import MissingPODError, PersistentOrderedDictIntegrityError
 from tastypy.reading import Position
 
@@ -146,7 +145,7 @@ def repair(store: Store) -> list[str]:
     """Set aside what is damaged, keep the rest, and write it as a new epoch, with the lock held; return what was done."""
     done: list[str] = []
     header, text = _best_header(store, done)
-    pieces: folding.Pieces = []
+    good: list[form.Shard] = []
     whole = True
     for shard in header.shards:
         name = files.shard_name(shard.number, shard.epoch, gzipped=header.gzipped)
@@ -157,8 +156,8 @@ def repair(store: Store) -> list[str]:
                 f"{name}: {problem}{_set_aside(store, name)}; its {shard.entries} entries are not in the POD any more"
             )
         else:
-            pieces.append((shard, None))
-    records, lost = _good_records(text)
+            good.append(shard)
+    records, lines, lost = _good_records(text)
     if lost:
         whole = False
         name = files.journal_name(header.epoch)
@@ -167,12 +166,12 @@ def repair(store: Store) -> list[str]:
         done.append(f"{name}: {len(lost)} damaged lines set aside in {aside}")
     if whole and not done:
         return []
-    kept = header._replace(shards=tuple(shard for shard, _ in pieces if shard))
-    changes = net(records)
+    kept = header._replace(shards=tuple(good))
+    changes = folding.net_entries(records, lines)
     # a number of its own, so that processes that read what is lost now read everything anew
     seq = max([header.seq, *(record["seq"] for record in records)]) + 1
     store.settle(kept, Position(kept.epoch, 0, header.seq))
-    folding.write_epoch(store, lambda: folding.merge(store, kept, changes), seq)
+    folding.write_epoch(store, folding.merge(store, kept, changes), seq)
     store.forget()
     return done
 
@@ -188,16 +187,19 @@ def _set_aside(store: Store, name: str) -> str:
     return f"; set aside in {aside}"
 
 
-def _good_records(text: bytes) -> tuple[list[form.Record], list[bytes]]:
-    """Return the batches of all good lines of a journal, header excluded, and the lines that are not good."""
+def _good_records(text: bytes) -> tuple[list[form.Record], list[bytes], list[bytes]]:
+    """Return the batches of all good lines of a journal, header excluded, these lines, and those that are not good."""
     records: list[form.Record] = []
+    good: list[bytes] = []
     lost: list[bytes] = []
     for line in text.splitlines(keepends=True):
         if not (line.endswith(b"\n") and form.is_good(line[:-1])):
             lost.append(line)
         elif b'"seq":' in line[:32]:
-            records += form.read_lines(line, orjson.loads(line)["seq"] - 1).records
-    return records, lost
+            found = form.read_lines(line, orjson.loads(line)["seq"] - 1)
+            records += found.records
+            good += found.lines
+    return records, good, lost
 
 
 def _best_header(store: Store, done: list[str]) -> tuple[form.Header, bytes]:

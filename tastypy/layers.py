@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 
-from tastypy.changes import Changes, extend, replay, to_end, to_front
+from tastypy.changes import Changes, extend, plain, replay, to_end, to_front
 from tastypy.format import Record
 
 ABSENT: Any = object()
@@ -25,12 +25,13 @@ class Layer:
         undo: of each key changed what it was before, or ABSENT.
         disturbed: whether `undo` is not enough: something moved, or was mutated in place.
         new: the keys set that the directory does not have, as far as is known; they stand at the end of the memory.
+        moved: the keys that were moved to the end and not set: of these others' values are taken.
         below: the layer that this one lies on, if it is a savepoint.
         content: the whole batch, where that is known already.
         watch: what tells that the block of the transaction is over (see `transactions`).
     """
 
-    __slots__ = ("below", "changes", "content", "disturbed", "memory", "new", "undo", "user", "watch")
+    __slots__ = ("below", "changes", "content", "disturbed", "memory", "moved", "new", "undo", "user", "watch")
 
     def __init__(self, memory: dict[Any, Any], *, user: bool, below: Layer | None = None) -> None:
         self.memory = memory
@@ -42,6 +43,7 @@ class Layer:
         self.undo: dict[Any, Any] = {}
         self.disturbed = False
         self.new: set[Any] = set()
+        self.moved: set[Any] = set()
 
     def set(self, key: Any, value: Any, text: bytes) -> None:
         """Set `key` to `value`, whose JSON is `text` as long as nobody mutates it."""
@@ -50,6 +52,7 @@ class Layer:
         self.changes.set(key, None if self.user else text)
         if old is ABSENT:
             self.new.add(key)
+        self.moved.discard(key)
         dict.__setitem__(self.memory, key, value)
 
     def mend(self) -> None:
@@ -70,12 +73,14 @@ class Layer:
         self.undo = {**before, **self.undo}
         self.new.update(key for key, old in before.items() if old is ABSENT)
         self.changes.put.update(dict.fromkeys(items))
+        self.moved.difference_update(items)
         extend(memory, [items])
 
     def touch(self, key: Any) -> None:
         """Note that the value of `key`, which is there, was mutated in place."""
         self.undo.setdefault(key, dict.__getitem__(self.memory, key))
         self.changes.set(key)
+        self.moved.discard(key)
         self.disturbed = True
 
     def delete(self, key: Any) -> Any:
@@ -85,14 +90,19 @@ class Layer:
         self.disturbed = True
         self.changes.delete(key)
         self.new.discard(key)
+        self.moved.discard(key)
         dict.__delitem__(self.memory, key)
         return value
 
     def move(self, key: Any, *, last: bool) -> None:
         """Move `key`, which is there, to the end or to the front."""
+        if type(key) is not str:  # 1, 1.0 and True are one key, and the first spelling stays
+            key = next(stored for stored in dict.keys(self.memory) if stored == key)
         self.undo.setdefault(key, dict.__getitem__(self.memory, key))
         self.disturbed = True
         if last:
+            if key not in self.changes.put:
+                self.moved.add(key)
             self.changes.move_to_end(key)
             self.new.add(key)
             to_end(self.memory, key)
@@ -102,7 +112,7 @@ class Layer:
 
     def wipe(self) -> None:
         """Delete every key there is."""
-        self.undo = {**dict.copy(self.memory), **self.undo}
+        self.undo = {**plain(self.memory), **self.undo}
         self.disturbed = True
         self.changes.wipe()
         self.new.clear()
@@ -143,17 +153,20 @@ class Layer:
             changes.put.pop(key, None)
             changes.deleted.pop(key, None)
             self.new.discard(key)
+            self.moved.discard(key)
         for key in (*late, *(key for key in changes.put if key in self.new)):
             if key in self.memory:
                 to_end(self.memory, key)
+        if changes.front:
+            to_front(self.memory, changes.front)
 
     # --- news beneath it
 
     def replay_beneath(self, records: Iterable[Record]) -> None:
         """Apply what others committed to the memory: what is held wins, and new keys stay last."""
         memory, held = self.memory, self.changes
-        moved = False
         for record in records:
+            self._unmove(record)
             if record.get("clear"):
                 for key in [key for key in dict.keys(memory) if key not in held.put]:
                     dict.__delitem__(memory, key)
@@ -164,7 +177,9 @@ class Layer:
                 else:
                     dict.pop(memory, key, None)
             for key, value in record.get("put", {}).items():
-                if key in held.put:
+                if key in self.moved:
+                    dict.__setitem__(memory, key, value)
+                elif key in held.put:
                     if key in self.new and key not in held.deleted:
                         self.new.discard(key)
                         to_end(memory, key)
@@ -172,16 +187,29 @@ class Layer:
                     dict.__setitem__(memory, key, value)
             if "front" in record:
                 to_front(memory, record["front"])
-                moved = True
         for key in held.put:
             if key in self.new:
                 to_end(memory, key)
-        if moved and held.front:
+        if held.front:
             to_front(memory, held.front)
+
+    def _unmove(self, record: Record) -> None:
+        """Forget the move of the keys that the record deletes for good."""
+        if self.moved:
+            gone = self.moved if record.get("clear") else self.moved.intersection(record.get("del", ()))
+            for key in gone.difference(record.get("put", ())):
+                self.moved.discard(key)
+                self.new.discard(key)
+                self.changes.put.pop(key, None)
+                self.changes.deleted.pop(key, None)
 
     def replay_onto(self, fresh: dict[Any, Any], values: dict[Any, Any]) -> None:
         """Apply this layer to `fresh`, which has none of it; the values of the keys that it sets are in `values`."""
         changes = self.changes
+        for key in self.moved & values.keys():
+            if key in fresh:
+                values[key] = fresh[key]
+        self._unmove({"del": [key for key in self.moved if key not in fresh]})
         self.new = {key for key in changes.put if key not in fresh or key in changes.deleted}
         put = {key: values[key] for key in changes.put if key in values}
         replay(fresh, [{"clear": changes.clear, "del": changes.deleted, "put": put, "front": list(changes.front)}])

@@ -5,24 +5,27 @@ A POD with held changes is referenced strongly from here until they are written,
 
 from __future__ import annotations
 
+import _thread
 import atexit
 import logging
 import os
-import signal
 import sys
 import threading
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakValueDictionary
 
 from tastypy import lock as locks
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import FrameType
 
     from tastypy.memory import Memory
 
 log = logging.getLogger("tastypy")
+
+T = TypeVar("T")
 
 _open: WeakValueDictionary[int, Memory[Any, Any]] = WeakValueDictionary()
 _holding: dict[int, Memory[Any, Any]] = {}
@@ -37,6 +40,7 @@ def opened(pod: Memory[Any, Any]) -> None:
         _registered = True
         atexit.register(_at_exit)
         os.register_at_fork(after_in_child=_in_child)
+        locks.after_fork = _in_child
     _open[id(pod)] = pod
 
 
@@ -73,6 +77,8 @@ def _finalize() -> None:
 def _take_signals() -> None:
     global _signalled  # noqa: PLW0603 - as above
     _signalled = os.getpid()
+    import signal  # noqa: PLC0415 - it makes enums when imported, and few processes hold anything
+
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is signal.SIG_DFL:
             signal.signal(number, _on_signal)
@@ -99,14 +105,29 @@ def _on_signal(number: int, _: FrameType | None) -> None:
             pod._settle()
         except Exception:
             log.exception("%s: not everything could be written at signal %d", pod._store.path, number)
+    import signal  # noqa: PLC0415 - as above
+
     signal.signal(number, signal.SIG_DFL)
     os.kill(os.getpid(), number)
 
 
 def _in_child() -> None:
-    pods = list(_open.values())
-    interrupted = [pod for pod in pods if pod._is_unsettled()]
-    locks.forked()
-    _holding.clear()
-    for pod in pods:
-        pod._forked(reload=any(pod is one for one in interrupted))
+    """Drop, in a forked child, what is the parent's.
+
+    An exception that a signal handler raises in a fork hook is ignored by CPython, so this insists; where it is hit between
+    its lines, `DirectoryLock.take` finds another process id, and does it again.
+    """
+    pods = _insist(lambda: [(pod, pod._is_unsettled()) for pod in _open.values()])
+    _insist(locks.forked)
+    _insist(_holding.clear)
+    for pod, unsettled in pods:
+        _insist(partial(pod._forked, reload=unsettled))
+
+
+def _insist(action: Callable[[], T]) -> T:
+    try:
+        result = action()
+    except KeyboardInterrupt:
+        result = action()
+        _thread.interrupt_main()  # it is for the program
+    return result

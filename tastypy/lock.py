@@ -20,6 +20,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from fcntl import LOCK_UN, flock
 from typing import Any, TypeVar
 from weakref import WeakValueDictionary
@@ -27,7 +28,14 @@ from weakref import WeakValueDictionary
 from filelock import lock_descriptor
 
 from tastypy import files
-from tastypy.errors import DirectoryGoneError, LocksUnsupportedError, LockTimeout, TransactionError, storage_error
+from tastypy.errors import (
+    DirectoryGoneError,
+    LocksUnsupportedError,
+    LockTimeout,
+    StorageError,
+    TransactionError,
+    storage_error,
+)
 
 log = logging.getLogger("tastypy")
 
@@ -61,6 +69,7 @@ class DirectoryLock:
         self._reset()
 
     def _reset(self) -> None:
+        self._process = os.getpid()
         self.mutex = threading.RLock()
         self.busy = 0
         self.transaction: Any = None
@@ -75,9 +84,10 @@ class DirectoryLock:
 
     def forked(self) -> None:
         """Forget, in a forked child, what is the parent's."""
-        descriptor, self.descriptor = self.descriptor, -1
-        if descriptor >= 0:
-            os.close(descriptor)
+        if self.descriptor >= 0:
+            with suppress(OSError):  # closed already, when a signal came in between and this is done again
+                os.close(self.descriptor)
+            self.descriptor = -1
         self._reset()
 
     def open(self) -> int:
@@ -119,6 +129,12 @@ class DirectoryLock:
         The caller unlocks in a `finally`, whether or not this returned. `meanwhile` is called between attempts: what others
         wrote is then read before the lock is had, and the time under it stays short.
         """
+        if self._process != os.getpid():
+            after_fork()
+            message = (
+                f"{self.path}: a signal came when this process was forked; what it did then is made up for: try again"
+            )
+            raise StorageError(message, self.path)
         descriptor = self.open()
         if self._attempt(descriptor):
             return
@@ -243,3 +259,8 @@ def forked() -> None:
     _locks_mutex = threading.Lock()
     for lock in [*_locks.values(), *_readers.values()]:
         lock.forked()
+
+
+after_fork: Callable[[], object] = (
+    forked  # what makes up for a fork hook that a signal interrupted; `lifecycle` does more
+)

@@ -9,6 +9,7 @@ from functools import partial
 from threading import get_ident
 from typing import Any, NoReturn, Self, TypeVar
 
+from tastypy.changes import plain
 from tastypy.errors import MissingKeyError
 from tastypy.layers import ABSENT, Layer
 from tastypy.memory import Front, Memory
@@ -197,12 +198,12 @@ class SharedDict(Memory[K, V]):
 
     def copy(self) -> dict[K, V]:
         """Return a plain dict with the same items; atomic against the threads of this process, and fast."""
-        return dict.copy(self)
+        return plain(self)
 
     __copy__ = copy
 
     def __deepcopy__(self, memo: dict[int, Any]) -> dict[K, V]:
-        return copies.deepcopy(dict.copy(self), memo)
+        return copies.deepcopy(plain(self), memo)
 
     @classmethod
     def fromkeys(cls, *_: object) -> NoReturn:

@@ -12,7 +12,7 @@ from threading import get_ident
 from typing import Any, TypeVar
 
 from tastypy import lifecycle
-from tastypy.changes import extend, merged, replace, replay
+from tastypy.changes import extend, merged, plain, replace, replay
 from tastypy.errors import LockTimeout, TastypyError
 from tastypy.format import batch_content
 from tastypy.layers import ABSENT, Layer, differing
@@ -100,7 +100,7 @@ class Memory(dict[K, V]):
         elif news.shards is not None:
             fresh = merged(news.shards)
             replay(fresh, records)
-            before = dict.copy(self)
+            before = plain(self)
             if held is not None:
                 held.replay_onto(fresh, before)
             store.position = self._front = None  # an exception in the middle has everything read anew
@@ -108,12 +108,13 @@ class Memory(dict[K, V]):
             if changed is not None:
                 changed |= differing(before, fresh)
         else:
-            if any("front" in record or "clear" in record for record in records):
-                store.position = self._front = None
-            for record in records:
-                if self._front is not None and "del" in record:
-                    self._front.gone.update(record["del"])
-                if changed is not None:
+            if self._front is not None:
+                for record in records:
+                    self._front.gone.update(record.get("del", ()))
+                if any("front" in record or "clear" in record for record in records):
+                    self._front = None
+            if changed is not None:
+                for record in records:
                     changed.update(record.get("del", ()), record.get("put", ()), self if record.get("clear") else ())
             if held is None:
                 replay(self, records)
@@ -210,7 +211,8 @@ class Memory(dict[K, V]):
             if key not in without:
                 put.append((encode_key(key), text or self._encode_stored(key)))
         deleted = [encode_key(key) for key in changes.deleted if key not in without]
-        front = [encode_key(key) for key in changes.front if key not in without]
+        # a key that others deleted meanwhile cannot move
+        front = [encode_key(key) for key in changes.front if key in self and key not in without]
         return batch_content(deleted, put, front, clear=changes.clear)
 
     def _encode_stored(self, key: Any) -> bytes:
@@ -234,7 +236,7 @@ class Memory(dict[K, V]):
             for key in fresh:
                 if key not in touched and key in self:
                     fresh[key] = dict.__getitem__(self, key)
-            values = dict.copy(self)
+            values = plain(self)
             values.update((key, old) for key, old in layer.undo.items() if old is not ABSENT)
             below = []
             while layer.below is not None:

@@ -33,7 +33,7 @@ from tastypy.errors import (
     explained,
     storage_error,
 )
-from tastypy.reading import PAUSE, TRIES, Doubt, News, Position, read_news
+from tastypy.reading import PAUSE, TRIES, Doubt, News, Position, collector_off, read_news
 
 log = logging.getLogger("tastypy")
 
@@ -320,7 +320,7 @@ class Store:
         self.marked, self.doubt = 0, None
         self.header = header
         self._id = header.id
-        self.limit = min(max(self.shard_sizes() // 4, _LEAST_LIMIT), _MOST_LIMIT)
+        self.limit = min(max(self.shard_sizes() // 2, _LEAST_LIMIT), _MOST_LIMIT)
         self.position = position
 
     def forget(self) -> None:
@@ -340,7 +340,7 @@ class Store:
 
     def load(self, header: form.Header) -> list[dict[Any, Any]]:
         """Return the entries of each shard of the header."""
-        with folding.collector_off():
+        with collector_off():
             return [form.shard_dict(self.read_shard(header, shard)) for shard in header.shards]
 
     def committed(self) -> dict[Any, Any]:

@@ -65,6 +65,7 @@ def opened(path: Path) -> Iterator[Callable[..., POD[Any, Any]]]:
         return pods[-1]
 
     yield open_one
+    end_all()  # a program that a failed test left may hold the lock
     for pod in reversed(pods):
         pod.close()
 

@@ -83,10 +83,12 @@ def append(file: Path, data: bytes) -> None:
         end.write(data)
 
 
-def start(name: str, *arguments: object, **options: Any) -> subprocess.Popen[bytes]:
-    """Start a program of programs.py in a new interpreter."""
+def start(name: str, *arguments: object, measured: bool = True, **options: Any) -> subprocess.Popen[bytes]:
+    """Start a program of programs.py in a new interpreter; without coverage if it is not to be `measured`."""
     command = [sys.executable, str(Path(__file__).with_name("programs.py")), name, *map(str, arguments)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    if not measured:
+        environment = {name: value for name, value in environment.items() if not name.startswith("COVERAGE_PROCESS")}
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, **options)
     _started.append(process)
     return process

@@ -12,10 +12,13 @@ import random
 import signal
 import sys
 import threading
-from multiprocessing.synchronize import Barrier
-from typing import Any
+import time
+from typing import TYPE_CHECKING, Any
 
 from tastypy import POD
+
+if TYPE_CHECKING:  # a process that never imports multiprocessing ends in another way
+    from multiprocessing.synchronize import Barrier
 
 PATIENCE = 60
 
@@ -218,21 +221,26 @@ def fork_while_committing(path: str, forks: str, how: str) -> None:
             if child == 0:
                 status = 1
                 try:
-                    signal.alarm(30)
                     pod[f"child {number}"] = number
                     pod.refresh()
                     if pod["loop"] > 0 and pod[f"child {number}"] == number and pod.dirty() == set():
                         status = 0
                 finally:
                     os._exit(status)
-            _, status = os.waitpid(child, 0)
-            if status:
-                say(f"child {number} ended with {os.waitstatus_to_exitcode(status)}")
+            deadline = time.monotonic() + 30
+            while (ended := os.waitpid(child, os.WNOHANG))[0] == 0 and time.monotonic() < deadline:
+                time.sleep(0.0005)
+            if ended[0] == 0:
+                os.kill(child, signal.SIGKILL)
+                os.waitpid(child, 0)
+                say(f"child {number} hangs")
+                return
+            if ended[1]:
+                say(f"child {number} ended with {os.waitstatus_to_exitcode(ended[1])}")
                 return
     finally:
         stop.set()
         thread.join()
-    missing = [number for number in range(int(forks)) if pod.get(f"child {number}", -1) != number]
     pod.refresh()
     missing = [number for number in range(int(forks)) if f"child {number}" not in pod]
     say(f"missing {missing}" if missing else "all there")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import shutil
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -167,6 +168,27 @@ def test_an_epoch_that_goes_backwards_stops_everything(path: Path, opened: Opene
     with pytest.raises(IncoherentFileSystemError, match=str(path)):
         pod["a"] = 3
     assert pod == {"a": 2}
+
+
+def test_a_lock_that_was_lost_meanwhile_stops_the_commit_on_a_network_file_system(
+    path: Path, opened: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody else folded though this process believes that it holds the lock: nothing is appended."""
+    monkeypatch.setattr("tastypy.files.is_local", lambda descriptor: False)
+    pod = opened()
+    pod["a"] = 1
+    lock, before = path / ".lock", journal(path).read_bytes()
+    line = lock.read_bytes()
+    stolen = b'%s"epoch":%12d,' % (line[: line.index(b'"epoch"')], 7)
+    stolen += b'"crc":"%08x"}\n' % zlib.crc32(stolen[:-1])
+    with pytest.raises(IncoherentFileSystemError, match=str(path)), pod.transaction():
+        pod["b"] = 2
+        lock.write_bytes(stolen)
+    lock.write_bytes(line)
+    assert journal(path).read_bytes() == before
+    assert pod == {"a": 1}
+    pod["c"] = 3
+    assert stored(path) == {"a": 1, "c": 3}
 
 
 def test_a_pod_written_by_a_newer_format_is_refused(whole: Path) -> None:

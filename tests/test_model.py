@@ -13,7 +13,7 @@ from typing import Any
 
 import hypothesis.strategies as st
 from helpers import exactly, stored
-from hypothesis import event
+from hypothesis import event, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from tastypy import POD
@@ -396,3 +396,4 @@ class TwoPods(RuleBasedStateMachine):
 
 
 TestTwoPods = TwoPods.TestCase
+TestTwoPods.settings = settings(max_examples=max(100, settings.default.max_examples if settings.default else 0))

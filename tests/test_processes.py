@@ -158,7 +158,8 @@ def test_a_transaction_left_in_a_forked_child_does_nothing_and_the_parents_still
 
 @pytest.mark.parametrize("how", ["assign", "transaction", "sync"])
 def test_a_fork_while_another_thread_is_inside_a_commit_does_not_deadlock(path: Path, how: str) -> None:
-    program = start("fork_while_committing", path, 8 if how == "sync" else 40, how)
+    # not measured: a fork while another thread is inside coverage's own lock hangs there
+    program = start("fork_while_committing", path, 8 if how == "sync" else 40, how, measured=False)
     assert hear(program) == "all there"
     assert end(program) == 0
 

@@ -255,6 +255,19 @@ def test_refresh_keeps_the_identity_of_unchanged_values(pod: POD[Any, Any], othe
     assert pod["mine"] is value
 
 
+def test_a_held_key_that_was_moved_to_the_front_stays_there_when_another_is_committed(pod: POD[Any, Any]) -> None:
+    """What is committed goes beneath what is held, in memory as on the disk."""
+    pod["a"] = 0
+    pod.hold()
+    del pod["a"]
+    pod["a"] = 1
+    pod.move_to_end("a", last=False)
+    pod.incr("b")
+    assert list(pod) == ["a", "b"]
+    pod.unhold()
+    assert exactly(pod) == exactly(stored(pod.path)) == exactly({"a": 1, "b": 1})
+
+
 def test_revert_drops_what_is_held(pod: POD[Any, Any]) -> None:
     pod.update(a=1, b=2, c=3)
     pod.hold()
