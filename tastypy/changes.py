@@ -131,7 +131,7 @@ def to_front(memory: dict[Any, Any], keys: Iterable[Any]) -> None:
 
 
 def to_end(memory: dict[Any, Any], key: Any) -> None:
-    """Move `key`, which is there, to the end."""
+    """Move `key`, which is there and spelled as given, to the end."""
     value = dict.__getitem__(memory, key)
     _at_once(partial(dict.__delitem__, memory, key), partial(dict.__setitem__, memory, key, value))
 

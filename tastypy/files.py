@@ -129,10 +129,15 @@ def read_end(descriptor: int, size: int) -> tuple[bytes, int]:
     return os.pread(descriptor, size, max(length - size, 0)), length
 
 
-def size_and_links(descriptor: int) -> tuple[int, int]:
-    """Return the size of an open file and the number of its names; to be trusted on local file systems only."""
-    status = os.fstat(descriptor)
-    return status.st_size, status.st_nlink
+def size_and_inode(path: str) -> tuple[int, int]:
+    """Return the size of a file and its inode; to be trusted on local file systems only."""
+    status = os.stat(path)
+    return status.st_size, status.st_ino
+
+
+def inode_of(descriptor: int) -> int:
+    """Return the inode of an open file."""
+    return os.fstat(descriptor).st_ino
 
 
 # --- writing
@@ -207,8 +212,8 @@ def cut(path: str, offset: int) -> None:
 def write_new(path: str, data: bytes, permissions: int) -> None:
     """Write a file whole, or not at all: under a random name beside it, to stable storage, and only then under its own."""
     temporary = os.path.join(os.path.dirname(path), f".{random_text(8)}.tmp")
-    descriptor = create(temporary, permissions)
     try:
+        descriptor = create(temporary, permissions)
         try:
             append(descriptor, data)
             os.fsync(descriptor)

@@ -14,7 +14,15 @@ import orjson
 from tastypy.changes import Changes, extend, plain, replay, to_end, to_front
 from tastypy.format import Record
 
-ABSENT: Any = object()
+
+class _Absent:
+    """Stands for no value at all."""
+
+    def __repr__(self) -> str:
+        return "ABSENT"
+
+
+ABSENT: Any = _Absent()
 
 
 class Layer:
@@ -52,6 +60,7 @@ class Layer:
         self.changes.set(key, None if self.user else text)
         if old is ABSENT:
             self.new.add(key)
+            self.changes.front.pop(key, None)  # others deleted what was moved
         self.moved.discard(key)
         dict.__setitem__(self.memory, key, value)
 
@@ -71,7 +80,9 @@ class Layer:
         if not self.user and not self.undo:
             self.content = content
         self.undo = {**before, **self.undo}
-        self.new.update(key for key, old in before.items() if old is ABSENT)
+        for key in [key for key, old in before.items() if old is ABSENT]:
+            self.new.add(key)
+            self.changes.front.pop(key, None)
         self.changes.put.update(dict.fromkeys(items))
         self.moved.difference_update(items)
         extend(memory, [items])
@@ -194,7 +205,7 @@ class Layer:
             to_front(memory, held.front)
 
     def _unmove(self, record: Record) -> None:
-        """Forget the move of the keys that the record deletes for good."""
+        """Forget the moves of the keys that the record deletes for good."""
         if self.moved:
             gone = self.moved if record.get("clear") else self.moved.intersection(record.get("del", ()))
             for key in gone.difference(record.get("put", ())):

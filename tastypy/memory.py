@@ -267,14 +267,13 @@ class Memory(dict[K, V]):
             except TastypyError as error:
                 bad[key] = error
         content = self._content(held, bad)
-        if content:
-            position = self._store.append(content, sync=sync)
-            rest = Layer(self, user=True)
-            for key in bad:
-                rest.changes.set(key)
-            rest.new = held.new & bad.keys()
-            self._held = rest
-            self._store.position = position
+        rest = Layer(self, user=True)
+        for key in bad:
+            rest.changes.set(key)
+        rest.new = held.new & bad.keys()
+        position = self._store.append(content, sync=sync) if content else self._store.position
+        self._held = rest
+        self._store.position = position
         self._let_go()
         return next(iter(bad.values()), None)
 

@@ -161,6 +161,12 @@ class _Walk:
             log.warning("%s: a line was lost at offset %d; what follows it was set aside in %s", path, end, aside)
         files.cut(path, end)
 
+    def next_epoch(self, epoch: int) -> int:
+        """Return the epoch to go on with: that of `.lock`, or, without the lock, a later one that a seal names."""
+        if self.locked and self.seal > epoch:
+            self.disorder(f"epoch {epoch} in .lock, after a seal that names {self.seal},")
+        return max(epoch, self.seal)
+
     def disorder(self, what: str) -> NoReturn:
         """Raise for a number that is out of line."""
         message = (
@@ -177,22 +183,26 @@ def _follow(store: Store, epoch: int, *, locked: bool) -> News | None:
     walk = _Walk(store, locked=locked)
     if walk.here is not None:
         _finish_journal(walk, walk.here, epoch)
-    epoch = max(epoch, walk.seal)
+    epoch = walk.next_epoch(epoch)
+    anew = False
     while walk.here is None or walk.here.epoch != epoch:
-        if locked and walk.seal > epoch:
-            walk.disorder(f"the seal {walk.seal} of epoch {epoch}")
         walk.header, text = store.read_journal(epoch)
         start = text.find(b"\n") + 1
-        if walk.here is None or walk.header.seq != walk.here.seq:
-            if walk.here is not None and walk.header.seq < walk.here.seq:
-                walk.disorder(f"batch {walk.header.seq} at the begin of epoch {epoch}")
-            walk.shards = store.load(walk.header)
+        if walk.here is not None and walk.header.seq < walk.here.seq:
+            walk.disorder(f"batch {walk.header.seq} at the begin of epoch {epoch}")
+        if anew or walk.here is None or walk.header.seq != walk.here.seq:
+            anew = True
             walk.records.clear()
-        if locked:
-            store.seal(walk.header)
         walk.marked, walk.doubt = 0, None
         walk.take(Position(epoch, start, walk.header.seq), text[start:], cut=locked)
-        epoch = max(epoch, walk.seal)
+        epoch = walk.next_epoch(epoch)
+    floor = store.floor
+    if floor is not None and (walk.here.epoch < floor.epoch or walk.here.seq < floor.seq):
+        walk.disorder(f"batch {walk.here.seq} of epoch {epoch} as the last one, after {floor.seq} of {floor.epoch},")
+    if anew:
+        walk.shards = store.load(walk.header)
+    if locked and (store.position is None or store.position.epoch != epoch):
+        store.seal(walk.header)
     if walk.shards is None and not walk.records and walk.here == store.position:
         store.doubt = walk.doubt
         return None
@@ -221,5 +231,5 @@ def _finish_journal(walk: _Walk, here: Position, epoch: int) -> None:
         message = f"{files.journal_name(here.epoch)} became shorter"
         raise _ReadAgainError(PersistentOrderedDictIntegrityError(message, walk.store.path))
     if walk.locked:
-        walk.doubt = None
+        walk.doubt = walk.store.doubt = None
     walk.take(here, text[1 + skip :], cut=walk.locked and current)

@@ -14,7 +14,7 @@ import time
 from functools import partial
 from typing import Any, NamedTuple, NoReturn
 
-from tastypy import files, folding, health
+from tastypy import files, folding, health, opening
 from tastypy import format as form
 from tastypy import lock as locks
 from tastypy.changes import merged, replay
@@ -23,8 +23,6 @@ from tastypy.errors import (
     DirectoryGoneError,
     IncoherentFileSystemError,
     MissingPODError,
-    NotAPODError,
-    PermissionDeniedError,
     PersistentOrderedDictIntegrityError,
     ReadOnlyError,
     SettingsError,
@@ -55,10 +53,13 @@ class Store:
     """One object's view of a directory.
 
     Attributes:
-        path: the directory, absolute.
+        path: the directory, absolute; id: the random id that it was given, "" before that is known.
         writable: whether it was opened to be changed.
         lock: of the directory; a reader's is its own and never taken.
+        local: whether it lies on a file system that is known to be local.
+        permissions: the bits of new files.
         position: up to where everything was read and applied; None if everything has to be read anew.
+        floor: a position that was known for certain before it was forgotten; nothing may end before it.
         header: of the position's epoch.
         doubt: the last line, if it was read without the lock.
         marked: the greatest offset of the journal that a line said to be on stable storage.
@@ -78,30 +79,35 @@ class Store:
         shard_bytes: int | None = None,
         load: bool = True,
     ) -> None:
-        self._journal = -1  # its descriptor, on local file systems
+        self._journal = -1  # its descriptor, on local file systems; and its path and inode
+        self._journal_path, self._inode = "", 0
         self.path = path
         self.writable = writable
         self.timeout = timeout
         self.position: Position | None = None
         self.header: form.Header
+        self.lock: locks.DirectoryLock
+        self.local: bool
+        self.permissions: int
+        self.floor: Position | None = None
         self.doubt: Doubt | None = None
         self.marked = 0
         self.must_fold = False
         self.wrote = False
         self.limit = _LEAST_LIMIT
-        self._id = ""
+        self.id = ""
         self._durable = durable
         self._synced_at = float("-inf")
         self._synced: int | None = None  # the offset up to which fdatasync succeeded, until a line has said so
         self._line = b""  # of .lock, as of the position
-        self._open_lock()
+        opening.open_lock(self)
         if not load:  # it is damaged, and about to be repaired
             return
         with explained(path):
             if writable:
-                self.lock.run(partial(self._find_or_create, gzipped, shard_bytes), timeout)
+                self.lock.run(partial(opening.find_or_create, self, gzipped, shard_bytes), timeout)
             else:
-                self._find()
+                opening.find(self)
         for name, wanted in (("gzipped", gzipped), ("shard_bytes", shard_bytes)):
             stored = getattr(self.header, name)
             if wanted is not None and wanted != stored:
@@ -117,109 +123,6 @@ class Store:
     def file(self, name: str) -> str:
         """Return the path of a file of the directory."""
         return f"{self.path}/{name}"
-
-    def _open_lock(self) -> None:
-        path = self.file(files.LOCK)
-        try:
-            if self.writable:
-                files.make_directories(self.path)
-                if not os.path.lexists(path):
-                    self._refuse_foreign()
-                self.permissions = files.permissions_in(self.path)
-                self.lock = locks.lock_of(path, self.permissions)
-            else:
-                self.lock = self._wait_for_lock_file(path)
-            self.local = self.lock.local
-        except (FileExistsError, NotADirectoryError) as error:
-            message = f"{self.path} cannot be a POD: a file of that name, or of a parent's, is in the way"
-            raise NotAPODError(message, self.path) from error
-        except PermissionError as error:
-            advice = 'open it with mode="r", or ask for the permission' if self.writable else "ask for the permission"
-            message = f"{self.path}: no permission ({error.strerror}: {error.filename}); {advice}"
-            raise PermissionDeniedError(message, self.path, error.errno) from error
-        except OSError as error:
-            if isinstance(error, TastypyError):
-                raise
-            raise storage_error(self.path, error) from error
-
-    def _wait_for_lock_file(self, path: str) -> locks.DirectoryLock:
-        start = time.monotonic()
-        while True:
-            try:
-                return locks.reader_of(path)
-            except FileNotFoundError as error:
-                # somebody may be creating it just now
-                if not os.path.isdir(self.path) or time.monotonic() - start > TRIES * PAUSE:
-                    message = f'there is no POD at {self.path}; mode="a" creates one'
-                    raise MissingPODError(message, self.path) from error
-                time.sleep(PAUSE)
-
-    def _refuse_foreign(self) -> None:
-        foreign = [name for name, what in files.names_in(self.path).items() if what is None]
-        if foreign:
-            message = (
-                f"{self.path} is a directory with other things in it ({', '.join(foreign[:3])}"
-                f"{', ...' if len(foreign) > 3 else ''}): a POD wants a directory of its own"
-            )
-            raise NotAPODError(message, self.path)
-
-    def _find_or_create(self, gzipped: bool | None, shard_bytes: int | None) -> None:
-        """Find the epoch, recover it, or create the first one; with the lock held."""
-        data = self.read_lock_line(locked=True)
-        line = form.decode_lock_line(data)
-        if line is None:
-            kinds = {what.kind for what in files.names_in(self.path).values() if what}
-            if kinds & {"journal", "shard"}:
-                line = health.recover(self, data)
-            elif data:
-                message = (
-                    f"{self.path} cannot be a POD: its .lock is another program's, or damaged, and there is no journal"
-                )
-                raise NotAPODError(message, self.path)
-        if line is None:
-            self._refuse_foreign()
-            line = self._create(gzipped=gzipped or False, shard_bytes=shard_bytes or health.SHARD_BYTES)
-        self._id = line.id
-        self._read_header(line.epoch)
-        self.seal(self.header)
-
-    def _create(self, *, gzipped: bool, shard_bytes: int) -> form.LockLine:
-        try:
-            epoch, descriptor = self.create_journal(1)
-            header = form.Header(files.random_text(8), epoch, 0, 0, gzipped, shard_bytes, 0, ())
-            try:
-                files.write_and_sync(descriptor, header.encode())
-            finally:
-                files.close(descriptor)
-            files.sync_directory(self.path)
-            line = form.LockLine(header.id, epoch)
-            files.replace_line(self.lock.open(), line.encode())
-        except OSError as error:
-            message = f"{self.path} cannot be created: {error.strerror}"
-            raise CommitError(message, self.path, error.errno) from error
-        return line
-
-    def _find(self) -> None:
-        line = self.current(self.read_lock_line(locked=False), locked=False)
-        self._id = line.id
-        self._read_header(line.epoch)
-
-    def _read_header(self, epoch: int) -> None:
-        """Read the header of an epoch, or, without the lock, of one that came after it."""
-        for attempt in range(TRIES):
-            try:
-                self.header = self.read_journal(epoch)[0]
-                break
-            except FileNotFoundError as error:  # folded twice meanwhile; or a cache does not know the name yet
-                line = self.current(self.read_lock_line(locked=self.writable), locked=self.writable)
-                if line.epoch == epoch and attempt > 3:
-                    message = (
-                        f"{error.filename} is missing, though .lock names it; "
-                        f"`tastypy repair {self.path}` makes a POD of what the shards hold"
-                    )
-                    raise PersistentOrderedDictIntegrityError(message, self.path) from error
-                epoch = line.epoch
-                time.sleep(PAUSE)
 
     def close(self) -> None:
         """Close the journal; the lock's descriptor goes with its last user."""
@@ -262,7 +165,7 @@ class Store:
         if line is None:
             message = f"there is no POD at {self.path}: its .lock says nothing, and no journal is whole"
             raise MissingPODError(message, self.path)
-        if self._id and line.id != self._id:
+        if self.id and line.id != self.id:
             self._gone()
         return line
 
@@ -288,8 +191,12 @@ class Store:
             return False
         if self._journal < 0:
             self._open_journal(here.epoch)
-        size, links = files.size_and_links(self._journal)
-        if not links:
+        try:
+            # by its name, not by the descriptor: where somebody moved or replaced the directory, it is another file or none
+            size, inode = files.size_and_inode(self._journal_path)
+        except (FileNotFoundError, NotADirectoryError):
+            self._gone()
+        if inode != self._inode:
             self._gone()
         if size != here.offset:
             return False
@@ -319,12 +226,14 @@ class Store:
             self.must_fold = self.wrote = False
         self.marked, self.doubt = 0, None
         self.header = header
-        self._id = header.id
+        self.id = header.id
         self.limit = min(max(self.shard_sizes() // 2, _LEAST_LIMIT), _MOST_LIMIT)
         self.position = position
 
     def forget(self) -> None:
-        """Have everything read anew."""
+        """Have everything read anew; what comes then must not lie before what was known."""
+        if self.position is not None:
+            self.floor = self.position._replace(seq=self.position.seq - (self.doubt is not None))
         self.position = self.doubt = None
         self._close_journal()
 
@@ -379,7 +288,7 @@ class Store:
         if header is None:
             message = f"{path}, line 1: the header is damaged; `tastypy repair {self.path}` keeps what can be read"
             raise PersistentOrderedDictIntegrityError(message, path)
-        if header.id != self._id:
+        if header.id != self.id:
             self.check_place()
             message = f"{path} is of another directory, {header.id}: it was put here by hand; remove it"
             raise PersistentOrderedDictIntegrityError(message, path)
@@ -532,6 +441,7 @@ class Store:
         path = self.file(files.journal_name(epoch))
         try:
             self._journal = files.open_to_append(path) if self.writable else files.open_to_read(path)
+            self._journal_path, self._inode = path, files.inode_of(self._journal)
         except FileNotFoundError:
             self.check_place()
             raise
@@ -550,7 +460,7 @@ class Store:
         except OSError as error:  # it cannot be told, and whatever is done next will say the same
             log.debug("%s: .lock cannot be read: %s", self.path, error)
             return
-        if line is not None and line.id != self._id:
+        if line is not None and line.id != self.id:
             self._gone()
 
     def _gone(self) -> NoReturn:

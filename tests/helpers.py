@@ -83,12 +83,16 @@ def append(file: Path, data: bytes) -> None:
         end.write(data)
 
 
+# A signal handler that raises, or a fork beside a thread, can hit coverage's own code while that holds its lock.
+_NOT_MEASURED = {"interrupt_often", "count_until_terminated", "fork_while_committing"}
+
+
 def start(name: str, *arguments: object, measured: bool = True, **options: Any) -> subprocess.Popen[bytes]:
     """Start a program of programs.py in a new interpreter; without coverage if it is not to be `measured`."""
     command = [sys.executable, str(Path(__file__).with_name("programs.py")), name, *map(str, arguments)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    if not measured:
-        environment = {name: value for name, value in environment.items() if not name.startswith("COVERAGE_PROCESS")}
+    if not measured or name in _NOT_MEASURED:
+        environment = {name: value for name, value in environment.items() if not name.startswith("COVERAGE_")}
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, **options)
     _started.append(process)
     return process

@@ -49,7 +49,7 @@ BATCHES = st.fixed_dictionaries(
 ).filter(bool)
 Batch = dict[str, Any]
 
-HEADER = form.Header("0123456789abcdef", 12, 10, 4710, False, 262144, 2, (form.Shard(0, 7, 3, 99, "9a3f0c12"),))  # noqa: FBT003 - gzipped
+HEADER = form.Header("0123456789abcdef", 12, 10, 4710, False, 262144, 2, (form.Shard(0, 7, 3, 99, "9a3f0c12"),))
 
 
 def content(batch: Batch) -> bytes:

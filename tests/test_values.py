@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import enum
 import json
 import math
@@ -100,7 +100,7 @@ def nested(depth: int) -> Any:
         (Pair(1, 2), UnstorableTypeError, "Pair"),
         ((1, frozenset()), UnstorableTypeError, "frozenset"),
         (("a", (Text("inside"),)), UnstorableTypeError, "Text"),
-        (datetime.date(2020, 1, 1), UnstorableTypeError, "date"),
+        (dt.date(2020, 1, 1), UnstorableTypeError, "date"),
         (math.nan, UnstorableValueError, "NaN"),
         ((0, -math.inf), UnstorableValueError, "infinite"),
         (2**64, UnstorableValueError, "64 bits"),
@@ -178,7 +178,7 @@ REFUSED: list[tuple[Any, type[TastypyError], str]] = [
     (Pair(1, 2), UnstorableTypeError, "value is of type"),
     ([Point()], UnstorableTypeError, "value[0] is of type"),
     ([uuid.UUID(int=1)], UnstorableTypeError, "value[0] is of type uuid.UUID"),
-    (datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC), UnstorableTypeError, "value is of type datetime.datetime"),
+    (dt.datetime(2020, 1, 1, tzinfo=dt.UTC), UnstorableTypeError, "value is of type datetime.datetime"),
     ({1, 2}, UnstorableTypeError, "value is of type builtins.set"),
     ([b"bytes"], UnstorableTypeError, "value[0] is of type builtins.bytes"),
 ]
