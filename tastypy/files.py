@@ -28,6 +28,9 @@ _LOCAL = frozenset(
 )
 
 
+_STALE_TRIES = 10
+
+
 class Name(NamedTuple):
     """What a file's name says: its kind (journal, shard, temporary, aside or other), number and epoch (0: none)."""
 
@@ -90,12 +93,23 @@ def is_local(descriptor: int) -> bool:
 
 def open_to_read(path: str) -> int:
     """Open a file that is only read; return the descriptor."""
-    return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    return _open(path, os.O_RDONLY | os.O_CLOEXEC)
 
 
 def open_to_append(path: str) -> int:
     """Open a file that is there, to read it and to append to it; return the descriptor."""
-    return os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
+    return _open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
+
+
+def _open(path: str, flags: int) -> int:
+    # A network file system may know the name by a handle that is no more valid; the next look-up gets a new one.
+    for _ in range(_STALE_TRIES):
+        try:
+            return os.open(path, flags)
+        except OSError as error:
+            if error.errno != errno.ESTALE:
+                raise
+    return os.open(path, flags)
 
 
 def read_at(descriptor: int, size: int, offset: int) -> bytes:
@@ -168,10 +182,10 @@ def create(path: str, permissions: int, *, exclusive: bool = True) -> int:
 def open_lock(path: str, permissions: int) -> int:
     """Open `.lock`, created if need be; not to append, since its one line is replaced in place."""
     try:
-        return os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        return _open(path, os.O_RDWR | os.O_CLOEXEC)
     except FileNotFoundError:
         os.close(create(path, permissions, exclusive=False))
-        return os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        return _open(path, os.O_RDWR | os.O_CLOEXEC)
 
 
 def append(descriptor: int, data: bytes) -> None:

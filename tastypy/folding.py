@@ -20,7 +20,7 @@ import orjson
 from tastypy import files
 from tastypy import format as form
 from tastypy.changes import Changes
-from tastypy.errors import CommitError, TastypyError, explained
+from tastypy.errors import CommitError, TastypyError, UnknownOutcomeError, explained
 from tastypy.reading import Position, collector_off
 from tastypy.values import encode_key
 
@@ -45,12 +45,10 @@ def fold(store: Store, *, always: bool = False) -> bool:
     if here is None:
         message = "a fold needs everything applied"
         raise RuntimeError(message)
-    start = len(header.encode())
-    if here.offset == start and not always:
+    if here.offset == len(header.encode()) and not always:
         return False
     with collector_off(), explained(store.path):
-        text = store.read_tail(here.epoch, start)[: here.offset - start]
-        lines = form.read_lines(text, header.seq)
+        lines = store.applied_lines(here)
         changes = net_entries(lines.records, lines.lines)
         write_epoch(store, merge(store, header, changes), here.seq)
     return True
@@ -88,7 +86,7 @@ def write_epoch(store: Store, pieces: Iterable[Piece], seq: int) -> None:
         if created:
             _undo(store, epoch, written)
         if isinstance(error, OSError) and not isinstance(error, TastypyError):
-            message = f"{store.path}: folding failed ({error.strerror}); everything is as before"
+            message = f"{store.path}: folding failed ({error.strerror}); the shards and the journal are as before"
             raise CommitError(message, store.path, error.errno) from error
         raise
     _commit(store, new)
@@ -111,10 +109,10 @@ def _commit(store: Store, header: form.Header) -> None:
         files.replace_line(store.lock.open(), line.encode())
     except BaseException as error:
         store.forget()
-        store.must_fold = True
+        store.lock.unsynced = True
         if isinstance(error, OSError):
             message = f"{store.path}: writing .lock failed ({error.strerror}); what came of it is read at the next use"
-            raise CommitError(message, store.path, error.errno) from error
+            raise UnknownOutcomeError(message, store.path, error.errno) from error
         raise
     store.seal(header)
     store.settle(header, Position(header.epoch, len(header.encode()), header.seq))

@@ -14,7 +14,7 @@ import orjson
 
 from tastypy import files, folding
 from tastypy import format as form
-from tastypy.errors import MissingPODError, PersistentOrderedDictIntegrityError
+from tastypy.errors import PersistentOrderedDictIntegrityError
 from tastypy.reading import Position
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def choose(path: str) -> form.LockLine | None:
     before its commit leaves a whole header, too, and others may have gone on in the journal before.
     """
     headers: dict[int, form.Header] = {}
-    last: dict[int, int] = {}
+    last: dict[int, form.Lines] = {}
     for name, what in files.names_in(path).items():
         if what is None or what.kind != "journal":
             continue
@@ -41,11 +41,12 @@ def choose(path: str) -> form.LockLine | None:
         header = form.decode_header(text[:start], f"{path}/{name}")
         if header is not None:
             headers[header.epoch] = header
-            last[header.epoch] = form.read_lines(text[start:], header.seq).seq
+            last[header.epoch] = form.read_lines(text[start:], header.seq)
     for epoch in sorted(headers, reverse=True):
         header = headers[epoch]
-        if header.seq >= last.get(header.before, 0):
-            return form.LockLine(header.id, epoch)
+        if header.before not in last or header.seq >= last[header.before].seq:
+            # a seal says that the epoch after it was committed, even if its header is damaged
+            return form.LockLine(header.id, max(epoch, last[epoch].seal))
     return None
 
 
@@ -53,20 +54,20 @@ def recover(store: Store, found: bytes) -> form.LockLine | None:
     """Write `.lock` anew, in which `found` stood, with the lock held; return its line, or None if there is nothing yet.
 
     Raises:
-        PersistentOrderedDictIntegrityError: there are shards, but no journal that says what they are.
+        PersistentOrderedDictIntegrityError: there are shards or batches, but no journal that says what they are.
     """
     line = choose(store.path)
     if line is None:
-        names = files.names_in(store.path)
-        if not any(what and what.kind == "shard" for what in names.values()):
+        if not _has_content(store):
             return None  # whoever was creating it died
         message = (
             f"{store.path}: {files.LOCK} and every journal are missing or damaged; "
-            f"`tastypy repair {store.path}` makes a POD of what the shards hold"
+            f"`tastypy repair {store.path}` makes a POD of what can be read"
         )
         raise PersistentOrderedDictIntegrityError(message, store.path)
-    header = form.decode_header(_first_line(store, line.epoch), "")
-    is_new = header is not None and header.seq == 0 and not header.shards and not found
+    store.id = line.id
+    header = store.read_journal(line.epoch)[0]
+    is_new = header.seq == 0 and not header.shards and not found
     if not is_new:
         note = {"file": files.LOCK, "found": found.decode(errors="replace"), "epoch": line.epoch, "time": time.time()}
         aside = files.aside_name(f"{files.LOCK}.json")
@@ -78,15 +79,18 @@ def recover(store: Store, found: bytes) -> form.LockLine | None:
     return line
 
 
-def _first_line(store: Store, epoch: int) -> bytes:
-    text = files.read_file(store.file(files.journal_name(epoch)))
-    return text[: text.find(b"\n") + 1]
+def _has_content(store: Store) -> bool:
+    """Tell whether there is a shard, or a journal with more than a header that was not written to its end."""
+    for name, what in files.names_in(store.path).items():
+        if what and (what.kind == "shard" or (what.kind == "journal" and b"\n" in files.read_file(store.file(name)))):
+            return True
+    return False
 
 
 def check(store: Store) -> list[str]:
     """Return the problems of the directory, with the lock held, or as it is while nobody writes."""
     problems = [f"{name}: set aside; remove it when it is of no more use" for name in _asides(store)]
-    line = form.decode_lock_line(files.read_at(store.lock.open(), form.LOCK_LINE_BYTES + 1, 0))
+    line = form.decode_lock_line(store.read_lock_line(locked=store.writable))
     if line is None:
         return [*problems, f"{files.LOCK}: damaged; opening the POD recovers it"]
     name = files.journal_name(line.epoch)
@@ -171,8 +175,11 @@ def repair(store: Store) -> list[str]:
     # a number of its own, so that processes that read what is lost now read everything anew
     seq = max([header.seq, *(record["seq"] for record in records)]) + 1
     store.settle(kept, Position(kept.epoch, 0, header.seq))
-    folding.write_epoch(store, folding.merge(store, kept, changes), seq)
-    store.forget()
+    try:
+        folding.write_epoch(store, folding.merge(store, kept, changes), seq)
+    finally:
+        store.position = None  # what is in memory is older, or newer, than this
+        store.floor = None
     return done
 
 
@@ -203,30 +210,48 @@ def _good_records(text: bytes) -> tuple[list[form.Record], list[bytes], list[byt
 
 
 def _best_header(store: Store, done: list[str]) -> tuple[form.Header, bytes]:
-    """Return the header to go on from, and the lines after it."""
+    """Return the header to go on from, and the lines after it.
+
+    Where that of the current journal is damaged, the newest file of each shard is taken, up to the epoch that is known to be
+    committed; what is not taken is set aside, since the fold that follows removes it.
+    """
     names = files.names_in(store.path)
-    line = form.decode_lock_line(files.read_at(store.lock.open(), form.LOCK_LINE_BYTES + 1, 0)) or choose(store.path)
+    line = form.decode_lock_line(store.read_lock_line(locked=True)) or choose(store.path)
+    journals = {
+        what.epoch: files.read_file(store.file(name)) for name, what in names.items() if what and what.kind == "journal"
+    }
     if line is not None:
-        name = files.journal_name(line.epoch)
-        text = files.read_file(store.file(name)) if name in names else b""
+        epoch = line.epoch
+        text = journals.get(epoch, b"")
         start = text.find(b"\n") + 1
-        header = form.decode_header(text[:start], name)
+        header = form.decode_header(text[:start], files.journal_name(epoch))
         if header is not None:
             return header, text[start:]
-        done.append(f"{name}: without a whole header{_set_aside(store, name)}; the newest file of each shard is taken")
     else:
-        name, text, start = "", b"", 0
+        epoch = max((epoch for epoch, text in journals.items() if b"\n" in text), default=0)
+        text = journals.get(epoch, b"")
+        start = text.find(b"\n") + 1
+    if epoch in journals:
+        name = files.journal_name(epoch)
+        done.append(f"{name}: without a whole header{_set_aside(store, name)}; its good lines are kept")
+    else:
+        done.append(f"{files.journal_name(epoch)}: missing; the newest file of each shard is taken")
     newest: dict[int, form.Shard] = {}
     for file, what in names.items():
-        if what and what.kind == "shard":
+        if what and what.kind == "shard" and (line is None or what.epoch <= epoch):
             shard = _shard_as_it_is(store, file, what)
             newest[what.number] = max(newest.get(what.number, shard), shard, key=lambda one: one.epoch)
-    identity = line.id if line else files.random_text(8)
-    epoch = max([what.epoch for what in names.values() if what] + [line.epoch if line else 0])
+    taken = {(shard.number, shard.epoch) for shard in newest.values()}
+    for file, what in names.items():
+        if what and what.kind == "shard" and (what.number, what.epoch) not in taken:
+            done.append(f"{file}: of an epoch that was not committed, or replaced{_set_aside(store, file)}")
+        if what and what.kind == "journal" and what.epoch != epoch and journals[what.epoch]:
+            done.append(f"{file}: not the current journal{_set_aside(store, file)}")
+    highest = max([what.epoch for what in names.values() if what] + [epoch])
     gzipped = any(file.endswith(".json.gz") for file in names)
     shards = tuple(newest[number] for number in sorted(newest))
-    header = form.Header(identity, epoch, 0, 0, gzipped, SHARD_BYTES, max(newest, default=-1) + 1, shards)
-    return header, text[start:]
+    identity = line.id if line else files.random_text(8)
+    return form.Header(identity, highest, 0, 0, gzipped, SHARD_BYTES, max(newest, default=-1) + 1, shards), text[start:]
 
 
 def _shard_as_it_is(store: Store, name: str, what: files.Name) -> form.Shard:
@@ -239,12 +264,10 @@ def _shard_as_it_is(store: Store, name: str, what: files.Name) -> form.Shard:
     return form.Shard(what.number, what.epoch, entries, len(data), form.crc_text(data))
 
 
-def require_files(path: str) -> None:
-    """Raise MissingPODError unless there is something of a POD in the directory."""
+def has_files(path: str) -> bool:
+    """Tell whether there is something of a POD in the directory, besides `.lock`."""
     try:
         names = files.names_in(path)
     except (FileNotFoundError, NotADirectoryError):
-        names = {}
-    if not any(what and what.kind in ("journal", "shard") for what in names.values()):
-        message = f"there is no POD at {path}"
-        raise MissingPODError(message, path)
+        return False
+    return any(what and what.kind in ("journal", "shard") for what in names.values())

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import _thread
 import atexit
+import gc
 import logging
 import os
 import sys
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakValueDictionary
 
 from tastypy import lock as locks
+from tastypy.reading import collector_off
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -120,6 +122,9 @@ def _in_child() -> None:
     pods = _insist(lambda: [(pod, pod._is_unsettled()) for pod in _open.values()])
     _insist(locks.forked)
     _insist(_holding.clear)
+    if collector_off.active:  # another thread was loading, which is not in here
+        collector_off.active = False
+        gc.enable()
     for pod, unsettled in pods:
         _insist(partial(pod._forked, reload=unsettled))
 

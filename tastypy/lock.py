@@ -57,6 +57,8 @@ class DirectoryLock:
         mutex: excludes the threads of this process; flock is taken with the mutex held.
         busy: the thread that is inside a commit, 0 if none is: what it calls then must not enter another one.
         transaction: the POD that is inside a transaction, if any, and `thread`, the thread that this one is of.
+        bad_epoch: of a journal that nothing more may be appended to by this process, since its fdatasync failed.
+        unsynced: whether an fdatasync of `.lock` failed, so that it has to be written again before anything else is.
         deferred: what signal handlers and finalisers asked for inside a commit, for its end.
     """
 
@@ -65,6 +67,8 @@ class DirectoryLock:
         self.descriptor = descriptor
         self._flags = (os.O_RDWR if writable else os.O_RDONLY) | os.O_CLOEXEC
         self._identity = _identity(descriptor)
+        self.bad_epoch = 0
+        self.unsynced = False
         self.local = files.is_local(descriptor)
         self._reset()
 
@@ -76,11 +80,11 @@ class DirectoryLock:
         self.thread = 0
         self.deferred: deque[Callable[[], object]] = deque()
 
-    def __del__(self) -> None:
+    def __del__(self, close: Callable[[int], None] = os.close) -> None:
         # No I/O: the descriptor goes as an unreferenced file object's would, and the kernel drops nothing that is held,
         # since who holds the lock holds a reference.
         if self.descriptor >= 0:
-            os.close(self.descriptor)
+            close(self.descriptor)
 
     def forked(self) -> None:
         """Forget, in a forked child, what is the parent's."""
@@ -123,6 +127,11 @@ class DirectoryLock:
                 raise LockTimeout(message, self.path)
             time.sleep(random.uniform(0.001, 0.002))  # noqa: S311 - jitter
 
+    def wait_for_other_thread(self, timeout: float) -> None:
+        """Wait until no other thread is inside a transaction."""
+        if self.transaction is not None and self.thread != threading.get_ident():
+            self.wait_for_transaction(None, timeout)
+
     def take(self, timeout: float, meanwhile: Callable[[], object]) -> None:
         """Take the flock, with the mutex held, within `timeout` seconds.
 
@@ -148,7 +157,7 @@ class DirectoryLock:
             waited = time.monotonic() - start
             if waited > timeout:
                 message = (
-                    f"{self.path} is locked by another process for more than {timeout} s: wait for it, raise timeout=, "
+                    f"{self.path} is locked by another process or thread for more than {timeout} s: wait for it, raise timeout=, "
                     f"or find it with `lsof {self.path}`"
                 )
                 raise LockTimeout(message, self.path)
@@ -178,6 +187,7 @@ class DirectoryLock:
         Not a context manager: the `__exit__` of one written in Python may be kept from beginning by a signal.
         """
         self.refuse_inside_commit()
+        self.wait_for_other_thread(timeout)
         with self.mutex:
             if self.transaction is not None:
                 return action()
@@ -230,7 +240,7 @@ def _identity(descriptor: int) -> tuple[int, int]:
 
 _locks: WeakValueDictionary[tuple[int, int], DirectoryLock] = WeakValueDictionary()
 _readers: WeakValueDictionary[int, DirectoryLock] = WeakValueDictionary()
-_locks_mutex = threading.Lock()
+_locks_mutex = threading.RLock()  # a signal handler may open a POD while one is being opened
 
 
 def lock_of(path: str, permissions: int) -> DirectoryLock:
@@ -241,6 +251,10 @@ def lock_of(path: str, permissions: int) -> DirectoryLock:
         lock = _locks.get(identity)
         if lock is None:
             lock = _locks[identity] = DirectoryLock(path, descriptor)
+            return lock
+        lock.path = path  # it may have been renamed since
+        if lock.descriptor < 0:  # a forked child's; its inode may even be another file's by now
+            lock.descriptor = descriptor
             return lock
     os.close(descriptor)
     return lock
@@ -256,7 +270,7 @@ def reader_of(path: str) -> DirectoryLock:
 def forked() -> None:
     """Give a forked child locks of its own."""
     global _locks_mutex  # noqa: PLW0603 - the parent's may be held for ever in here
-    _locks_mutex = threading.Lock()
+    _locks_mutex = threading.RLock()
     for lock in [*_locks.values(), *_readers.values()]:
         lock.forked()
 

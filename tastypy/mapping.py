@@ -10,10 +10,10 @@ from threading import get_ident
 from typing import Any, NoReturn, Self, TypeVar
 
 from tastypy.changes import plain
-from tastypy.errors import MissingKeyError
+from tastypy.errors import MissingKeyError, TastypyError
 from tastypy.layers import ABSENT, Layer
 from tastypy.memory import Front, Memory
-from tastypy.values import encode_items, encode_key, encode_value
+from tastypy.values import encode_items, encode_key, encode_value, plainly_equal
 from tastypy.views import Items, Keys, Values, keys_backward, keys_forward
 
 K = TypeVar("K")
@@ -45,6 +45,9 @@ class SharedDict(Memory[K, V]):
             return
         # The same as `_run`, written out: this is what everybody waits for.
         with lock.mutex:
+            if self._depth:  # since another thread called `hold` just now
+                self._run("assignment", lambda layer: layer.set(key, copy, text))
+                return
             taken = False
             try:
                 lock.busy = get_ident()
@@ -77,7 +80,15 @@ class SharedDict(Memory[K, V]):
             raise KeyError(key)
         if self._front is not None:
             self._front.gone.add(key)
-        return layer.delete(key)
+        return layer.delete(self._storable(key))
+
+    def _storable(self, key: Any) -> Any:
+        """Return `key`, which is there, or its stored spelling, if it is equal to that and cannot be stored itself."""
+        try:
+            encode_key(key)
+        except TastypyError:
+            return next(stored for stored in dict.keys(self) if stored == key)
+        return key
 
     def _later(self, action: Callable[..., object], *arguments: Any) -> bool:
         """Put the action off if a signal handler or finaliser calls it inside a commit; tell whether that is so."""
@@ -176,9 +187,10 @@ class SharedDict(Memory[K, V]):
         if value is ABSENT:
             message = f"{self!r} has no key {key!r} to synchronise; pod[{key!r}] = value adds it"
             raise MissingKeyError(message, self._store.path)
+        key = self._storable(key)
         # before catching up, or another process's value would take the place of the mutated object
         text, copy = encode_value(value, self._default, f"the value of {key!r}")
-        if copy == value:
+        if plainly_equal(copy, value):
             copy = value
         if self._later(self.__setitem__, key, copy):
             return

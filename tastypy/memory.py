@@ -19,7 +19,7 @@ from tastypy.layers import ABSENT, Layer, differing
 from tastypy.reading import News
 from tastypy.store import Store
 from tastypy.transactions import leave
-from tastypy.values import encode_key, encode_value, type_of_default
+from tastypy.values import encode_key, encode_value, plainly_equal, type_of_default
 
 log = logging.getLogger("tastypy")
 
@@ -65,9 +65,12 @@ class Memory(dict[K, V]):
         self._held: Layer | None = None  # what is held; there may be some left when `_depth` is 0 again
         self._layer: Layer | None = None  # of the innermost transaction
         self._front: Front | None = None
-        with store.lock.mutex:
-            self._catch_up(locked=False)
         lifecycle.opened(self)
+        try:
+            self._look()
+        except BaseException:
+            lifecycle.closed(self)
+            raise
 
     # --- what others did
 
@@ -85,6 +88,18 @@ class Memory(dict[K, V]):
             if again is not None:
                 self._apply(again, changed)
             raise
+
+    def _look(self, changed: set[Any] | None = None) -> None:
+        """Catch up without the lock."""
+        lock = self._store.lock
+        with lock.mutex:
+            try:
+                lock.busy = get_ident()
+                self._catch_up(locked=False, changed=changed)
+            finally:
+                lock.busy = 0
+                if lock.deferred:
+                    lock.run_deferred()
 
     def _meanwhile(self) -> None:
         self._catch_up(locked=False)
@@ -219,7 +234,7 @@ class Memory(dict[K, V]):
         """Return the JSON of a value as it is now; what memory has is made what JSON gives back, if it is not that."""
         value = dict.__getitem__(self, key)
         text, copy = encode_value(value, self._default, f"the value of {key!r}")
-        if copy != value:
+        if not plainly_equal(copy, value):
             dict.__setitem__(self, key, copy)
         return text
 

@@ -29,6 +29,9 @@ def open_lock(store: Store) -> None:
     path = store.file(files.LOCK)
     try:
         if store.writable:
+            if os.path.islink(store.path) and not os.path.exists(store.path):
+                message = f"{store.path} cannot be a POD: it is a symbolic link to nothing"
+                raise NotAPODError(message, store.path)
             files.make_directories(store.path)
             if not os.path.lexists(path):
                 _refuse_foreign(store)
@@ -57,6 +60,9 @@ def _wait_for_lock_file(store: Store, path: str) -> locks.DirectoryLock:
             return locks.reader_of(path)
         except FileNotFoundError as error:
             # somebody may be creating it just now
+            if health.has_files(store.path) and time.monotonic() - start > TRIES * PAUSE:
+                message = f'{path} is missing, though there are journals: open it once with mode="a", which recovers it'
+                raise PersistentOrderedDictIntegrityError(message, store.path) from error
             if not os.path.isdir(store.path) or time.monotonic() - start > TRIES * PAUSE:
                 message = f'there is no POD at {store.path}; mode="a" creates one'
                 raise MissingPODError(message, store.path) from error
@@ -133,4 +139,8 @@ def _read_header(store: Store, epoch: int) -> None:
                 )
                 raise PersistentOrderedDictIntegrityError(message, store.path) from error
             epoch = line.epoch
+            time.sleep(PAUSE)
+        except PersistentOrderedDictIntegrityError:
+            if store.writable or attempt > 3:  # without the lock, it may have been read before it was there
+                raise
             time.sleep(PAUSE)

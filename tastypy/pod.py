@@ -8,9 +8,9 @@ from functools import partial
 from threading import get_ident
 from typing import Any, Self, TypeVar
 
-from tastypy import health, lifecycle
+from tastypy import files, health, lifecycle
 from tastypy.closing import closed_class
-from tastypy.errors import DirectoryGoneError, TastypyError, TransactionError, explained
+from tastypy.errors import DirectoryGoneError, MissingPODError, TastypyError, TransactionError, explained
 from tastypy.layers import ABSENT, Layer
 from tastypy.mapping import SharedDict
 from tastypy.store import Stats, Store
@@ -152,14 +152,7 @@ class PersistentOrderedDict(SharedDict[K, V]):
             lock.wait_for_transaction(self, self._store.timeout)
         if self._layer is not None or lock.busy == get_ident():
             return changed  # inside a transaction nothing can be new
-        with lock.mutex:
-            try:
-                lock.busy = get_ident()
-                self._catch_up(locked=False, changed=changed)
-            finally:
-                lock.busy = 0
-                if lock.deferred:
-                    lock.run_deferred()
+        self._look(changed)
         return changed
 
     def revert(self) -> None:
@@ -181,6 +174,7 @@ class PersistentOrderedDict(SharedDict[K, V]):
         if lock.transaction is not None and lock.thread == get_ident():
             message = f"{what} inside a transaction of {lock.transaction!r}: it commits at its end, by itself"
             raise TransactionError(message, self._path)
+        lock.wait_for_other_thread(self._store.timeout)
 
     # --- atomic across processes
 
@@ -254,24 +248,29 @@ class PersistentOrderedDict(SharedDict[K, V]):
 
         Raises what `unhold` does; it is still open then. DirectoryGoneError is raised when it was closed.
         """
-        self._refuse_in_transaction("close")
         store = self._store
+        if self._holds() or store.wrote or store.lock.transaction is self:
+            self._refuse_in_transaction("close")
+        closed = closed_class(type(self))  # first, since code of a subclass may run in it
         with store.lock.mutex:
-            self._depth = 0
+            depth, self._depth = self._depth, 0
             try:
                 self._settle()
             except DirectoryGoneError:
-                self._close()
+                self._close(closed)
                 raise
-            self._close()
+            except BaseException:
+                self._depth = depth
+                raise
+            self._close(closed)
 
-    def _close(self) -> None:
+    def _close(self, closed: type[Self]) -> None:
         lifecycle.closed(self)
         self._store.close()
         # orjson and other code in C reads a dict past its methods: there must be nothing to read
         dict.clear(self)
         del self._store
-        self.__class__ = closed_class(type(self))
+        self.__class__ = closed
 
     def __enter__(self) -> Self:
         return self
@@ -332,8 +331,9 @@ class Hold:
 
 def check(path: str | os.PathLike[str]) -> list[str]:
     """Return the problems of the POD at `path`, which may be too damaged to be opened; an empty list if all is well."""
-    place = _absolute(path)
-    health.require_files(place)
+    place = _require(path)
+    if not os.path.lexists(os.path.join(place, files.LOCK)):
+        return [f"{files.LOCK}: missing; opening the POD recovers it"]
     return check_store(Store(place, writable=False, load=False))
 
 
@@ -342,13 +342,23 @@ def repair(path: str | os.PathLike[str]) -> list[str]:
 
     Nothing is thrown away: what cannot be used is in files whose names begin with `aside-`.
     """
-    place = _absolute(path)
-    health.require_files(place)
+    place = _require(path)
     store = Store(place, load=False)
+    if store.lock.transaction is not None and store.lock.thread == get_ident():
+        message = f"repair of {place} inside a transaction of {store.lock.transaction!r}"
+        raise TransactionError(message, place)
     with explained(place):
         done = store.lock.run(partial(health.repair, store), store.timeout)
     store.close()
     return done
+
+
+def _require(path: str | os.PathLike[str]) -> str:
+    place = _absolute(path)
+    if not health.has_files(place):
+        message = f"there is no POD at {place}"
+        raise MissingPODError(message, place)
+    return place
 
 
 def check_store(store: Store) -> list[str]:

@@ -70,14 +70,18 @@ class collector_off:  # noqa: N801 - a context manager, used as a function; as a
     """Keeps the garbage collector from looking at the many objects that are being made, of which none is garbage."""
 
     __slots__ = ("_enabled",)
+    active = False  # whether one of them keeps it off now: a forked child has to know
 
     def __enter__(self) -> None:
         self._enabled = gc.isenabled()
-        gc.disable()
+        if self._enabled:
+            collector_off.active = True
+            gc.disable()
 
     def __exit__(self, *_: object) -> None:
         if self._enabled:
             gc.enable()
+            collector_off.active = False
 
 
 def read_news(store: Store, data: bytes, *, locked: bool) -> News | None:
@@ -145,7 +149,9 @@ class _Walk:
         store = self.store
         name = files.journal_name(epoch)
         path = store.file(name)
-        if end < self.marked:
+        floor = self.store.floor
+        known = floor.offset if floor is not None and floor.epoch == epoch else 0
+        if end < max(self.marked, known):
             number = files.read_file(path)[:end].count(b"\n") + 1
             message = (
                 f"{path}, line {number}: damaged, though it was on stable storage. Nothing was overwritten; "
@@ -181,6 +187,8 @@ class _Walk:
 def _follow(store: Store, epoch: int, *, locked: bool) -> News | None:
     """Return what stands after the position, through the journals up to that of `epoch` or one that it was sealed to."""
     walk = _Walk(store, locked=locked)
+    if walk.here is not None and epoch < walk.here.epoch and not locked:
+        return None  # a cache is older than what was read already
     if walk.here is not None:
         _finish_journal(walk, walk.here, epoch)
     epoch = walk.next_epoch(epoch)

@@ -11,6 +11,7 @@ import errno
 import logging
 import os
 import time
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple, NoReturn
 
@@ -63,7 +64,6 @@ class Store:
         header: of the position's epoch.
         doubt: the last line, if it was read without the lock.
         marked: the greatest offset of the journal that a line said to be on stable storage.
-        must_fold: nothing more may be appended to this journal by this process.
         wrote: something was appended since the last fold of this process.
         limit: bytes that the journal may reach before it is folded: with the data, so that folding has a constant share.
     """
@@ -92,7 +92,6 @@ class Store:
         self.floor: Position | None = None
         self.doubt: Doubt | None = None
         self.marked = 0
-        self.must_fold = False
         self.wrote = False
         self.limit = _LEAST_LIMIT
         self.id = ""
@@ -100,6 +99,7 @@ class Store:
         self._synced_at = float("-inf")
         self._synced: int | None = None  # the offset up to which fdatasync succeeded, until a line has said so
         self._line = b""  # of .lock, as of the position
+        self._head = b""  # the journal's header line, as of the position
         opening.open_lock(self)
         if not load:  # it is damaged, and about to be repaired
             return
@@ -189,15 +189,17 @@ class Store:
         here = self.position
         if not self.local or here is None or data != self._line:
             return False
-        if self._journal < 0:
-            self._open_journal(here.epoch)
         try:
+            if self._journal < 0:
+                self._open_journal(here.epoch)
             # by its name, not by the descriptor: where somebody moved or replaced the directory, it is another file or none
             size, inode = files.size_and_inode(self._journal_path)
         except (FileNotFoundError, NotADirectoryError):
-            self._gone()
+            size = inode = -1
         if inode != self._inode:
-            self._gone()
+            self.check_place()
+            self._close_journal()  # folded twice meanwhile
+            return False
         if size != here.offset:
             return False
         doubt = self.doubt
@@ -223,9 +225,10 @@ class Store:
         if line != self._line:  # another journal
             self._line = line
             self._synced = None
-            self.must_fold = self.wrote = False
+            self.wrote = False
         self.marked, self.doubt = 0, None
         self.header = header
+        self._head = header.encode()
         self.id = header.id
         self.limit = min(max(self.shard_sizes() // 2, _LEAST_LIMIT), _MOST_LIMIT)
         self.position = position
@@ -259,10 +262,26 @@ class Store:
             message = "what is committed is known up to a position only"
             raise RuntimeError(message)
         entries = merged(self.load(header))
-        start = len(header.encode())
-        text = self.read_tail(here.epoch, start)[: here.offset - start]
-        replay(entries, form.read_lines(text, header.seq).records)
+        replay(entries, self.applied_lines(here).records)
         return entries
+
+    def applied_lines(self, here: Position) -> form.Lines:
+        """Return the journal's batches up to the position, which were applied; with the lock held.
+
+        Raises:
+            PersistentOrderedDictIntegrityError: they are not what they were.
+        """
+        start = len(self._head)
+        text = self.read_tail(here.epoch, start)[: here.offset - start]
+        lines = form.read_lines(text, self.header.seq)
+        if lines.trouble or len(text) != here.offset - start or lines.seq != here.seq:
+            path = self.file(files.journal_name(here.epoch))
+            message = (
+                f"{path}, line {len(lines.records) + 2}: damaged, though it was read before. Nothing was overwritten; "
+                f"`tastypy repair {self.path}` sets the line aside and keeps the rest"
+            )
+            raise PersistentOrderedDictIntegrityError(message, path)
+        return lines
 
     def read_shard(self, header: form.Header, shard: form.Shard) -> bytes:
         """Return the text of a shard.
@@ -295,10 +314,22 @@ class Store:
         return header, text
 
     def read_tail(self, epoch: int, offset: int) -> bytes:
-        """Return a journal from an offset on."""
-        if self._journal >= 0 and self.position is not None and epoch == self.position.epoch:
+        """Return the journal of the position's epoch from an offset on."""
+        if self._journal >= 0:
             return files.read_from(self._journal, offset)
-        return files.read_file(self.file(files.journal_name(epoch)), offset)
+        descriptor = files.open_to_read(self.file(files.journal_name(epoch)))
+        try:
+            self._check_head(descriptor)
+            return files.read_from(descriptor, offset)
+        finally:
+            os.close(descriptor)
+
+    def _check_head(self, descriptor: int) -> None:
+        """Raise if the journal, opened by its name, does not begin as the one that was read: the directory was replaced."""
+        if files.read_at(descriptor, len(self._head), 0) != self._head:
+            self.check_place()
+            message = f"{self.file(files.journal_name(self.header.epoch))}, line 1: the header is not what it was"
+            raise PersistentOrderedDictIntegrityError(message, self.path)
 
     # --- writing
 
@@ -309,6 +340,8 @@ class Store:
             CommitError: it could not be written; the journal is as before.
             UnknownOutcomeError: and undoing it failed, too.
         """
+        if self.lock.unsynced:
+            self._sync_lock_line()
         if self.must_fold:
             self.fold(always=True)
         here = self.position
@@ -341,6 +374,21 @@ class Store:
         self.wrote = True
         return Position(here.epoch, end, here.seq + 1)
 
+    @property
+    def must_fold(self) -> bool:
+        """Whether nothing more may be appended to this journal by this process: an fdatasync of it failed."""
+        return self.position is not None and self.lock.bad_epoch == self.position.epoch
+
+    def _sync_lock_line(self) -> None:
+        """Write `.lock` again, with the lock held: its last fdatasync failed, and the epoch may be in the cache only."""
+        try:
+            files.replace_line(self.lock.open(), self._line)
+        except OSError as error:
+            message = f"{self.path}: .lock cannot be written ({error.strerror}); nothing was changed"
+            raise CommitError(message, self.path, error.errno) from error
+        self.lock.unsynced = False
+        self.seal(self.header)
+
     def _append_remotely(self, epoch: int, line: bytes, now: float, end: int) -> None:
         # Where the lock was lost meanwhile, a network file system fails here.
         if files.read_at(self.lock.open(), form.LOCK_LINE_BYTES + 1, 0) != self._line:
@@ -360,7 +408,8 @@ class Store:
         try:
             files.sync(descriptor)
         except OSError:
-            self.must_fold = True  # the kernel may have dropped the pages, and forgotten that it did
+            # the kernel may have dropped the pages, and forgotten that it did
+            self.lock.bad_epoch = self.header.epoch
             raise
         self._synced_at = now
         self._synced = end
@@ -397,6 +446,8 @@ class Store:
                 os.close(descriptor)
         except OSError as error:
             self.check_place()
+            if error.errno == errno.ENOENT:
+                return  # folded twice meanwhile, and so on stable storage
             message = (
                 f"{path}: fdatasync failed ({error.strerror}); what was committed lately may not survive a power cut"
             )
@@ -420,7 +471,7 @@ class Store:
 
     def seal(self, header: form.Header) -> None:
         """Add the seal to the journal before the header's, unless it is there; with the lock held."""
-        if not header.before or not self.writable:
+        if not header.before or not self.writable or self.lock.unsynced:  # a seal must not outlive the epoch in .lock
             return
         path = self.file(files.journal_name(header.before))
         seal = form.seal_line(header.epoch)
@@ -441,15 +492,20 @@ class Store:
         path = self.file(files.journal_name(epoch))
         try:
             self._journal = files.open_to_append(path) if self.writable else files.open_to_read(path)
-            self._journal_path, self._inode = path, files.inode_of(self._journal)
         except FileNotFoundError:
             self.check_place()
             raise
+        try:
+            self._check_head(self._journal)
+            self._journal_path, self._inode = path, files.inode_of(self._journal)
+        except BaseException:
+            self._close_journal()
+            raise
 
-    def _close_journal(self) -> None:
+    def _close_journal(self, close: Callable[[int], None] = os.close) -> None:  # bound, for when the interpreter ends
         descriptor, self._journal = self._journal, -1
         if descriptor >= 0:
-            os.close(descriptor)
+            close(descriptor)
 
     def check_place(self) -> None:
         """Raise DirectoryGoneError if the path leads to another directory than the one that was opened."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable
 from fcntl import LOCK_UN, flock
@@ -9,6 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from weakref import ref
 
+from tastypy.errors import TransactionError
 from tastypy.layers import Layer
 
 if TYPE_CHECKING:
@@ -51,7 +53,7 @@ class Transaction(Generic[T]):
         end: called with that value at the end of a block without an exception, before the commit.
     """
 
-    __slots__ = ("_begin", "_end", "_layers", "_values", "memory", "pledge")
+    __slots__ = ("_begin", "_end", "_layers", "_process", "_values", "memory", "pledge")
 
     def __init__(
         self, memory: Memory[Any, Any], begin: Callable[[], T], end: Callable[[T], object] = lambda _: None
@@ -60,6 +62,7 @@ class Transaction(Generic[T]):
         self.pledge: Callable[[], _Pledge | None] = lambda: None
         self._begin = begin
         self._end = end
+        self._process = 0
         self._layers: list[Layer] = []
         self._values: list[T] = []
 
@@ -70,13 +73,29 @@ class Transaction(Generic[T]):
         except BaseException:
             leave(self.memory, layer, commit=False)
             raise
+        self._process = os.getpid()
         self._layers.append(layer)
         self._values.append(value)
         return value
 
     def end(self, kind: object, *_: object) -> None:
-        """Commit, or roll back if there is an exception."""
+        """Commit, or roll back if there is an exception.
+
+        Raises:
+            TransactionError: it is not this thread's innermost one, and so was not committed.
+        """
         layer, value = self._layers.pop(), self._values.pop()
+        if os.getpid() != self._process:
+            return  # it is the parent's
+        if kind is None and (
+            self.memory._layer is not layer or self.memory._store.lock.thread != threading.get_ident()
+        ):
+            leave(self.memory, layer, commit=False)
+            message = (
+                f"a transaction of {self.memory!r} was not committed: it ended in another thread than it began in, or not before "
+                "the one that it began inside of, as when coroutines await in transactions: use asyncio.to_thread, or a lock"
+            )
+            raise TransactionError(message, self.memory._store.path)
         try:
             if kind is None:
                 self._end(value)

@@ -94,7 +94,7 @@ def encode_value(value: Any, default: type_of_default = None, place: str = "valu
     if kind is str or kind is int or kind is bool or value is None:
         return text, value
     copy = orjson.loads(text)
-    if _plainly_equal(copy, value) or next(_problems(value, place), None) is None:
+    if plainly_equal(copy, value) or next(_problems(value, place), None) is None:
         return text, copy
     return _encode_converted(value, default, place)
 
@@ -112,7 +112,7 @@ def encode_items(items: dict[Any, Any], default: type_of_default = None) -> tupl
             text = b'"#'
         if b'"#' not in text:
             copy: dict[Any, Any] = orjson.loads(text)
-            if _plainly_equal(copy, items):
+            if plainly_equal(copy, items):
                 return text, copy
     parts = []
     copy = {}
@@ -123,7 +123,7 @@ def encode_items(items: dict[Any, Any], default: type_of_default = None) -> tupl
     return b"{%b}" % b",".join(parts), copy
 
 
-def _plainly_equal(copy: Any, value: Any) -> bool:
+def plainly_equal(copy: Any, value: Any) -> bool:
     """Tell whether they are equal and hold nothing but the exact builtin types; False where that takes a longer look."""
     try:
         if copy != value:

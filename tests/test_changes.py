@@ -175,6 +175,15 @@ def test_the_methods_have_the_effects_of_their_names() -> None:
     assert memory == {"new": 5}
 
 
+def test_a_key_that_was_moved_deleted_and_set_again_is_at_the_end() -> None:
+    changes = Changes()
+    for record in ({"front": ["b"]}, {"del": ["b"]}, {"put": {"b": 1}}):
+        changes.add(record)
+    memory = {"a": 0, "b": 0}
+    replay(memory, [as_record(changes)])
+    assert exactly(memory) == exactly({"a": 0, "b": 1})
+
+
 def test_a_key_deleted_after_a_clear_is_not_named() -> None:
     changes = Changes()
     changes.wipe()

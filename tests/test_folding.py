@@ -117,7 +117,9 @@ def test_a_fold_of_any_batches_is_their_replay_order_and_spelling_included(
 ) -> None:
     entries, records = case
     disk = Disk(entries, limit, free=len(entries))
-    found = replayed(disk.entries(disk.merge(records)), [])
+    merged = disk.entries(disk.merge(records))
+    found = replayed(merged, [])
+    assert sum(map(len, merged)) == len(found), "no key is in two pieces"
     assert exactly(found) == exactly(replayed(entries, records))
 
 

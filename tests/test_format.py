@@ -7,6 +7,7 @@ import json
 import random
 import re
 from typing import Any
+from zlib import crc32
 
 import orjson
 import pytest
@@ -107,6 +108,8 @@ def test_a_lock_line_that_is_cut_lengthened_or_mixed_is_not_accepted() -> None:
         mixed = new[:cut] + old[cut:]
         assert mixed in (old, new) or form.decode_lock_line(mixed) is None
     assert form.decode_lock_line(old + b"\n") is None
+    body = b'{"id":"00112233aabbccdd","epoch":9'
+    assert form.decode_lock_line(b'%b,"crc":"%08x"}\n' % (body, crc32(body))) is None, "of another width"
     assert form.decode_lock_line(old + b" ") is None
 
 

@@ -135,6 +135,20 @@ def test_without_a_header_the_newest_file_of_each_shard_is_taken(directory: Path
     assert (file.name in asides(directory)) == (how == "flipped")
 
 
+def test_of_two_files_of_a_shard_the_newer_one_is_taken_by_number_not_by_name(directory: Path) -> None:
+    for file in journals(directory):
+        file.write_bytes(b"nothing good\n")
+    (directory / ".lock").write_bytes(b"")  # else what is newer than its epoch was never committed
+    old = shards(directory)[0]
+    text = form.shard_text([b'"key 00":"newer"'])
+    newer = old.with_name("0000-10.json" + (".gz" if old.suffix == ".gz" else ""))
+    newer.write_bytes(form.pack(text) if old.suffix == ".gz" else text)
+    lost = entries_of(directory, old) - {"key 00"}
+    tastypy.repair(directory)
+    kept = {key: value for key, value in ALL.items() if key.startswith("key") and key not in lost}
+    assert exactly(stored(directory)) == exactly(kept | {"key 00": "newer"})
+
+
 def test_without_lock_and_journals_the_shards_are_what_is_left(directory: Path) -> None:
     (directory / ".lock").unlink()
     for file in journals(directory):

@@ -183,6 +183,16 @@ def test_what_needs_the_disk_to_be_undone_says_so(kind: str) -> None:
     assert layer.undo["a"] == 1
 
 
+def test_of_a_key_that_was_moved_the_value_of_others_is_taken_unless_it_was_set_too() -> None:
+    memory = {"a": 0, "b": 0, "c": 0}
+    layer = Layer(memory, user=True)
+    layer.move("a", last=True)
+    layer.move("b", last=True)
+    layer.set("b", "mine", b"")
+    layer.replay_beneath([{"crc": "", "seq": 1, "put": {"a": "theirs", "b": "theirs"}}])
+    assert exactly(memory) == exactly({"c": 0, "a": "theirs", "b": "mine"})
+
+
 def test_the_text_of_a_value_is_kept_where_nobody_can_mutate_it_before_the_commit() -> None:
     """Under hold or in a transaction the user's code runs before it is written."""
     own, users = Layer({}, user=False), Layer({}, user=True)

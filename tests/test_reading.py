@@ -219,6 +219,20 @@ def test_a_gap_that_stays_is_an_error_without_the_lock_too(
     assert exactly(reader) == exactly({"a": 1, "b": 2, "c": 3})
 
 
+def test_a_stable_line_that_is_not_whole_yet_is_a_matter_of_time_without_the_lock(
+    writer: POD[Any, Any], opened: Opener, pauses: list[Callable[[], object]]
+) -> None:
+    reader = opened(mode="r")
+    file = journal(Path(writer.path))
+    end, good = file.stat().st_size, file.read_bytes()
+    lines = [form.batch_line(seq_of(writer) + 1, b'"put":{"x":1}')]
+    lines.append(form.batch_line(seq_of(writer) + 2, b'"put":{"y":1}', end + len(lines[0])))
+    append(file, bytes(len(lines[0]) - 1) + b"\n" + lines[1])
+    pauses.extend([lambda: None, lambda: file.write_bytes(good + b"".join(lines))])
+    assert reader.refresh() == {"x", "y"}
+    assert pauses == []
+
+
 def test_a_journal_whose_name_is_not_known_yet_is_asked_for_again(
     writer: POD[Any, Any], opened: Opener, pauses: list[Callable[[], object]]
 ) -> None:

@@ -71,13 +71,14 @@ def test_backwards_keys_deleted_meanwhile_are_skipped_and_added_ones_are_not_giv
 
 def test_an_iteration_over_a_pod_that_is_closed_meanwhile_raises(pod: POD[Any, Any]) -> None:
     """Or the loop would look complete."""
-    pod.update(a=1, b=2)
-    for begin in (iter, lambda each: iter(each.items()), lambda each: iter(each.values())):
-        with POD[Any, Any](pod.path) as other:
-            iterator = begin(other)
-            next(iterator)
-        with pytest.raises(ClosedPODError):
-            next(iterator)
+    for key in ("a", "b"):  # in the middle, and after the last one
+        pod[key] = 1
+        for begin in (iter, lambda each: iter(each.items()), lambda each: iter(each.values())):
+            with POD[Any, Any](pod.path) as other:
+                iterator = begin(other)
+                next(iterator)
+            with pytest.raises(ClosedPODError):
+                next(iterator)
 
 
 @pytest.mark.parametrize(
