@@ -109,17 +109,24 @@ def _commit(store: Store, header: form.Header) -> None:
         files.replace_line(store.lock.open(), line.encode())
     except BaseException as error:
         store.forget()
-        store.lock.unsynced = True
         if isinstance(error, OSError):
             message = f"{store.path}: writing .lock failed ({error.strerror}); what came of it is read at the next use"
             raise UnknownOutcomeError(message, store.path, error.errno) from error
         raise
-    store.seal(header)
     store.settle(header, Position(header.epoch, len(header.encode()), header.seq))
     try:
+        _seal(store, header)
         clean(store)
     except OSError as error:
-        log.warning("%s: old files could not be removed: %s", store.path, error)
+        log.warning("%s: the journal before could not be sealed, or old files not be removed: %s", store.path, error)
+
+
+def _seal(store: Store, header: form.Header) -> None:
+    descriptor = files.open_to_append(store.file(files.journal_name(header.before)))
+    try:
+        files.append(descriptor, form.seal_line(header.epoch))
+    finally:
+        files.close(descriptor)
 
 
 def clean(store: Store) -> None:

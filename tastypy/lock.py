@@ -58,7 +58,6 @@ class DirectoryLock:
         busy: the thread that is inside a commit, 0 if none is: what it calls then must not enter another one.
         transaction: the POD that is inside a transaction, if any, and `thread`, the thread that this one is of.
         bad_epoch: of a journal that nothing more may be appended to by this process, since its fdatasync failed.
-        unsynced: whether an fdatasync of `.lock` failed, so that it has to be written again before anything else is.
         deferred: what signal handlers and finalisers asked for inside a commit, for its end.
     """
 
@@ -68,7 +67,6 @@ class DirectoryLock:
         self._flags = (os.O_RDWR if writable else os.O_RDONLY) | os.O_CLOEXEC
         self._identity = _identity(descriptor)
         self.bad_epoch = 0
-        self.unsynced = False
         self.local = files.is_local(descriptor)
         self._reset()
 
@@ -250,8 +248,8 @@ def lock_of(path: str, permissions: int) -> DirectoryLock:
     with _locks_mutex:
         lock = _locks.get(identity)
         if lock is None:
-            lock = _locks[identity] = DirectoryLock(path, descriptor)
-            return lock
+            fresh = DirectoryLock(path, descriptor)
+            return _locks.setdefault(identity, fresh)  # a signal handler may have been here meanwhile
         lock.path = path  # it may have been renamed since
         if lock.descriptor < 0:  # a forked child's; its inode may even be another file's by now
             lock.descriptor = descriptor

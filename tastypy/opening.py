@@ -97,7 +97,6 @@ def find_or_create(store: Store, gzipped: bool | None, shard_bytes: int | None) 
         line = _create(store, gzipped=gzipped or False, shard_bytes=shard_bytes or health.SHARD_BYTES)
     store.id = line.id
     _read_header(store, line.epoch)
-    store.seal(store.header)
 
 
 def _create(store: Store, *, gzipped: bool, shard_bytes: int) -> form.LockLine:

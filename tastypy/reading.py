@@ -209,8 +209,6 @@ def _follow(store: Store, epoch: int, *, locked: bool) -> News | None:
         walk.disorder(f"batch {walk.here.seq} of epoch {epoch} as the last one, after {floor.seq} of {floor.epoch},")
     if anew:
         walk.shards = store.load(walk.header)
-    if locked and (store.position is None or store.position.epoch != epoch):
-        store.seal(walk.header)
     if walk.shards is None and not walk.records and walk.here == store.position:
         store.doubt = walk.doubt
         return None

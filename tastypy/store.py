@@ -97,6 +97,7 @@ class Store:
         self.id = ""
         self._durable = durable
         self._synced_at = float("-inf")
+        self._sealed = 0  # the epoch whose predecessor is known to be sealed
         self._synced: int | None = None  # the offset up to which fdatasync succeeded, until a line has said so
         self._line = b""  # of .lock, as of the position
         self._head = b""  # the journal's header line, as of the position
@@ -340,8 +341,6 @@ class Store:
             CommitError: it could not be written; the journal is as before.
             UnknownOutcomeError: and undoing it failed, too.
         """
-        if self.lock.unsynced:
-            self._sync_lock_line()
         if self.must_fold:
             self.fold(always=True)
         here = self.position
@@ -355,6 +354,8 @@ class Store:
             now = 0.0
         said = self._synced
         try:
+            if self._sealed != here.epoch:
+                self.seal()
             if self.local:
                 if self._journal < 0:
                     self._open_journal(here.epoch)
@@ -378,16 +379,6 @@ class Store:
     def must_fold(self) -> bool:
         """Whether nothing more may be appended to this journal by this process: an fdatasync of it failed."""
         return self.position is not None and self.lock.bad_epoch == self.position.epoch
-
-    def _sync_lock_line(self) -> None:
-        """Write `.lock` again, with the lock held: its last fdatasync failed, and the epoch may be in the cache only."""
-        try:
-            files.replace_line(self.lock.open(), self._line)
-        except OSError as error:
-            message = f"{self.path}: .lock cannot be written ({error.strerror}); nothing was changed"
-            raise CommitError(message, self.path, error.errno) from error
-        self.lock.unsynced = False
-        self.seal(self.header)
 
     def _append_remotely(self, epoch: int, line: bytes, now: float, end: int) -> None:
         # Where the lock was lost meanwhile, a network file system fails here.
@@ -469,22 +460,26 @@ class Store:
             except FileExistsError:
                 epoch += 1
 
-    def seal(self, header: form.Header) -> None:
-        """Add the seal to the journal before the header's, unless it is there; with the lock held."""
-        if not header.before or not self.writable or self.lock.unsynced:  # a seal must not outlive the epoch in .lock
-            return
-        path = self.file(files.journal_name(header.before))
-        seal = form.seal_line(header.epoch)
-        try:
-            descriptor = files.open_to_append(path)
+    def seal(self) -> None:
+        """Add the seal to the journal before the header's, unless it is there; with the lock held.
+
+        Where it is missing, the writer of the fold died, or failed, between the write to `.lock` and this: nobody knows
+        whether the line in `.lock` is on stable storage, and nothing may be appended to this epoch before it is.
+        """
+        header = self.header
+        if header.before:
+            seal = form.seal_line(header.epoch)
             try:
-                end, _ = files.read_end(descriptor, len(seal))
-                if end != seal:
+                descriptor = files.open_to_append(self.file(files.journal_name(header.before)))
+            except FileNotFoundError:
+                return  # whoever removed it had folded, and so synced
+            try:
+                if files.read_end(descriptor, len(seal))[0] != seal:
+                    files.replace_line(self.lock.open(), self._line)
                     files.append(descriptor, seal)
             finally:
                 files.close(descriptor)
-        except OSError as error:
-            log.debug("%s was not sealed; the epoch in .lock says the same: %s", path, error)
+        self._sealed = header.epoch
 
     # --- what may have happened to the directory
 
