@@ -25,7 +25,9 @@ from typing import Any, NamedTuple
 
 from stress.bench import Bench, Pair
 from stress.pairs import PAIRS
+from stress.tasks import TASK_PAIRS
 
+_ROWS = (*PAIRS, *TASK_PAIRS)
 _ROUNDS = 9
 _SLACK = 2.0  # of --quick, which is for machines with other things to do
 
@@ -117,7 +119,7 @@ def _print(cells: tuple[str, ...]) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; return its exit status."""
-    names = [pair.name for pair in PAIRS]
+    names = [pair.name for pair in _ROWS]
     parser = argparse.ArgumentParser(prog="python -m stress.speed", description=__doc__.partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="less of everything, and bounds twice as wide")
     parser.add_argument("--only", nargs="+", metavar="NAME", choices=names, help=f"of {', '.join(names)}")
@@ -137,7 +139,7 @@ def main(arguments: list[str] | None = None) -> int:
     print(f"Python {platform.python_version()}, {os.cpu_count()} cores, data in {place.parent}")
     _print(_HEAD)
     try:
-        for pair in PAIRS:
+        for pair in _ROWS:
             if options.only is None or pair.name in options.only:
                 rounds = options.rounds or (pair.quick_rounds if options.quick else _ROUNDS)
                 results.append(measure(pair, bench, rounds))

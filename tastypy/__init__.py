@@ -1,6 +1,8 @@
 """tastypy: a dict in a directory of JSON files that any number of processes may share, and no crash can hurt."""
 
+from tastypy.entries import Counts
 from tastypy.errors import (
+    ClaimLost,
     ClosedPODError,
     CommitError,
     DirectoryGoneError,
@@ -12,24 +14,31 @@ from tastypy.errors import (
     MissingKeyError,
     MissingPODError,
     NotAPODError,
+    NotATrackerError,
     PermissionDeniedError,
     PersistentOrderedDictIntegrityError,
     ReadOnlyError,
     SettingsError,
     StorageError,
+    TaskEndedError,
     TastypyError,
     TransactionError,
     UnknownOutcomeError,
     UnstorableTypeError,
     UnstorableValueError,
+    WorkerError,
 )
 from tastypy.pod import POD, PersistentOrderedDict, check, repair
 from tastypy.store import Stats
+from tastypy.task import Task
+from tastypy.tracker import ProgressTracker, Summary, Tracker
 
 __all__ = [
     "POD",
+    "ClaimLost",
     "ClosedPODError",
     "CommitError",
+    "Counts",
     "DirectoryGoneError",
     "DuplicateKeyError",
     "FormatVersionError",
@@ -39,18 +48,25 @@ __all__ = [
     "MissingKeyError",
     "MissingPODError",
     "NotAPODError",
+    "NotATrackerError",
     "PermissionDeniedError",
     "PersistentOrderedDict",
     "PersistentOrderedDictIntegrityError",
+    "ProgressTracker",
     "ReadOnlyError",
     "SettingsError",
     "Stats",
     "StorageError",
+    "Summary",
+    "Task",
+    "TaskEndedError",
     "TastypyError",
+    "Tracker",
     "TransactionError",
     "UnknownOutcomeError",
     "UnstorableTypeError",
     "UnstorableValueError",
+    "WorkerError",
     "check",
     "repair",
 ]

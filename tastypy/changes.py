@@ -133,15 +133,17 @@ def to_front(memory: dict[Any, Any], keys: Iterable[Any]) -> None:
 def to_end(memory: dict[Any, Any], key: Any) -> None:
     """Move `key`, which is there and spelled as given, to the end."""
     value = dict.__getitem__(memory, key)
-    _at_once(partial(dict.__delitem__, memory, key), partial(dict.__setitem__, memory, key, value))
+    at_once(partial(dict.__delitem__, memory, key), partial(dict.__setitem__, memory, key, value))
 
 
 def replace(memory: dict[Any, Any], fresh: dict[Any, Any]) -> None:
     """Give `memory` the content and the order of `fresh`."""
-    _at_once(partial(dict.clear, memory), partial(dict.update, memory, fresh))
+    at_once(partial(dict.clear, memory), partial(dict.update, memory, fresh))
 
 
-def _at_once(*actions: Callable[[], None]) -> None:
-    # One call of functions written in C, which return None: neither a signal nor another thread, which reads without any
-    # lock, comes in between.
+def at_once(*actions: Callable[[], None]) -> None:
+    """Do all of `actions`, functions written in C that return None, in one call of such a function.
+
+    Neither a signal nor another thread, which reads without any lock, comes in between.
+    """
     any(map(call, actions))

@@ -1,4 +1,4 @@
-"""The command `tastypy`: a demonstration, and the health of a POD. It stands on the public names of the package alone."""
+"""The command `tastypy`: a demonstration, the health of a POD, how it stands with a tracker, and tasks to be tried again."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import argparse
 import io
 import os
 import sys
-from typing import TYPE_CHECKING, NoReturn
+from functools import partial
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from tastypy import TastypyError, __version__, check, repair
 
@@ -14,6 +15,23 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 DONE, PROBLEMS, IMPOSSIBLE, INTERRUPTED = 0, 1, 2, 130
+_DAY = 86400  # seconds
+
+_JSON = """\
+--json prints one object, in one line; with --watch one a line. All times are in seconds since the epoch:
+  path, time         the tracker, and when it was looked at
+  counts             total, and done, aborted, claimed, given_up, failed, open: each task is in one of these
+  max_tries          after how many tries a task counts as given up; 0: never
+  rate               tasks done a second of late, or null
+  seconds_left       for what is open, failed and claimed, at that rate, or null
+  workers            those alive: name, host, pid, since, and tasks: of each its key, since when it is claimed, and
+                     in_hand, which is false for what lies ahead in a batch
+  runs               processes that are in Tracker.run: name, host, pid, since
+  dead               as workers: not alive, but with claims, which go to the next worker that looks for a task
+  errors             the newest first: text, count, and of the last task that has it the key, and at, when it failed
+Keys are spelled as in the files, and so as `tastypy retry` takes them.
+
+"""
 
 _EXIT_CODES = """\
 exit codes:
@@ -25,8 +43,19 @@ exit codes:
 
 
 class _Parser(argparse.ArgumentParser):
+    flags_first = False  # whether flags, options without a value, may stand between positional arguments
+
     def error(self, message: str) -> NoReturn:
         self.exit(IMPOSSIBLE, f"{self.prog}: {message}; {self.prog} --help tells more\n")
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse as always, with the flags put first: argparse has no place for the KEYs in `PATH --failed KEY`."""
+        if self.flags_first:
+            end = args.index("--") if "--" in args else len(args)
+            flags = [one for one in args[:end] if one.startswith("-")]
+            rest = [one for one in args[:end] if not one.startswith("-")]
+            args = [*flags, "--", *rest, *args[end + 1 :]]
+        return super().parse_known_args(args, namespace)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -62,14 +91,15 @@ def _parser() -> _Parser:
     command = _command(
         commands,
         "demo",
-        "watch processes share a POD, one of them get killed, and the work go on from what is stored",
+        "watch workers share a tracker, one of them get killed, and the work go on",
         """\
-Store the SHA-256 and the number of lines of every file below DIRECTORY in a POD that several worker processes share.
-After a third of the work one of them is killed with SIGKILL, and everything stops. A second run starts from what is
-stored and does the rest. Then every file's entry is looked for, and a sample of them computed again by other means.
+Store the SHA-256 and the number of lines of every file below DIRECTORY in a tracker that several worker processes share.
+After a third of the work one of them is killed with SIGKILL: another one takes its place, and its task is tried again.
+Then every file's result is looked for, and a sample of them computed again by other means. The same command with the
+same --pod does only what has changed.
 
-A file that cannot be read gets an entry that says why. Symbolic links to directories are not followed; pipes, sockets
-and devices are counted and left out. A name that is not UTF-8 gets the key ("bytes", its percent-encoding).
+A file that cannot be read gets a result that says why. Symbolic links to directories are not followed; pipes, sockets
+and devices are left out. A name that is not UTF-8 gets the key ("bytes", its percent-encoding).
 """,
     )
     command.add_argument(
@@ -78,10 +108,10 @@ and devices are counted and left out. A name that is not UTF-8 gets the key ("by
     command.add_argument(
         "--pod",
         metavar="PATH",
-        help="where to put the POD; if it is there, go on with it (default: a new temporary directory)",
+        help="where to put the tracker; if it is there, go on with it (default: a new temporary directory)",
     )
     command.add_argument(
-        "--workers", type=_positive, metavar="N", help="worker processes (default: one a CPU, at least 2, at most 8)"
+        "--workers", type=_positive, metavar="N", help="worker processes (default: one for each processor)"
     )
     command.set_defaults(run=_demo)
     command = _command(commands, "check", "read every file of a POD and print what is wrong", "Changes nothing.")
@@ -98,17 +128,77 @@ until you have looked at them and removed them.
     )
     command.add_argument("path", metavar="PATH", help="the POD's directory")
     command.set_defaults(run=_repair)
+    _add_status(commands)
+    _add_retry(commands)
     return parser
 
 
+def _add_status(commands: argparse._SubParsersAction[_Parser]) -> None:
+    command = _command(
+        commands,
+        "status",
+        "show how it stands with a tracker, and who works on what",
+        """\
+From any terminal, on any host that has the directory, and without disturbing anybody: it only reads.
+
+  tastypy status my.tracker
+  tastypy status my.tracker --watch
+  tastypy status my.tracker --json | jq .counts.done
+
+The rate is that of the latest 100 tasks, or of the last 10 seconds if more were done in them, since the first of the
+workers that are alive began. What a dead worker has goes to the next worker that looks for a task. With rich
+(pip install 'tastypy[rich]') there are colours on a terminal, unless NO_COLOR is set.
+""",
+        _JSON,
+    )
+    command.add_argument("path", metavar="PATH", help="the tracker's directory")
+    command.add_argument(
+        "--max-tries",
+        type=_count_of_tries,
+        metavar="N",
+        help="after how many tries a task counts as given up, 0: never (default: what the workers that are alive say)",
+    )
+    command.add_argument("--json", action="store_true", help="print all of it as JSON, for scripts")
+    command.add_argument("--watch", action="store_true", help="show it again and again, until Ctrl-C")
+    command.add_argument(
+        "--interval", type=_seconds, default=1.0, metavar="SECONDS", help="between two looks of --watch (default: 1)"
+    )
+    command.set_defaults(run=_status)
+
+
+def _add_retry(commands: argparse._SubParsersAction[_Parser]) -> None:
+    command = _command(
+        commands,
+        "retry",
+        "make tasks of a tracker available again, as if they had never been tried",
+        """\
+What is stored with them stays. It is done in one step: all of it or, if there is no task of a given KEY, nothing.
+
+  tastypy retry my.tracker --failed
+  tastypy retry my.tracker https://example.org '#1' '#["a",1]'
+
+A KEY is written as in the files, and as `tastypy status` shows it: a str is itself; any other key is # and its JSON, and so
+is a str that begins with #. Behind -- a KEY may begin with a dash. What a live worker has is left alone.
+""",
+    )
+    command.flags_first = True
+    command.add_argument("path", metavar="PATH", help="the tracker's directory")
+    command.add_argument(
+        "keys", nargs="*", metavar="KEY", help="a task, whatever its state is: done, aborted, failed ..."
+    )
+    command.add_argument("--failed", action="store_true", help="all tasks that failed, those given up included")
+    command.add_argument("--aborted", action="store_true", help="all tasks that were aborted")
+    command.set_defaults(run=partial(_retry, command))
+
+
 def _command(
-    commands: argparse._SubParsersAction[_Parser], name: str, summary: str, description: str
-) -> argparse.ArgumentParser:
+    commands: argparse._SubParsersAction[_Parser], name: str, summary: str, description: str, more: str = ""
+) -> _Parser:
     return commands.add_parser(
         name,
         help=summary,
         description=f"{summary[0].upper()}{summary[1:]}.\n\n{description}",
-        epilog=_EXIT_CODES,
+        epilog=more + _EXIT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
 
@@ -118,6 +208,20 @@ def _positive(text: str) -> int:
     if number < 1:
         raise argparse.ArgumentTypeError(f"{number} is less than 1")
     return number
+
+
+def _count_of_tries(text: str) -> int:
+    number = int(text)
+    if number < 0:
+        raise argparse.ArgumentTypeError(f"{number} is less than 0")
+    return number
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 < seconds <= _DAY:
+        raise argparse.ArgumentTypeError(f"{text} is not more than 0 and at most {_DAY}")
+    return seconds
 
 
 def _demo(options: argparse.Namespace) -> int:
@@ -144,6 +248,37 @@ def _repair(options: argparse.Namespace) -> int:
     for problem in left:
         print(f"left: {problem}")
     return PROBLEMS if left else DONE
+
+
+def _status(options: argparse.Namespace) -> int:
+    from tastypy.show import show  # noqa: PLC0415 - the other commands need neither signals nor a screen
+
+    show(
+        options.path,
+        max_tries=options.max_tries,
+        as_json=options.json,
+        interval=options.interval if options.watch else None,
+    )
+    return DONE
+
+
+def _retry(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
+    from tastypy.retry import retry  # noqa: PLC0415 - as above
+
+    if not (options.keys or options.failed or options.aborted):
+        parser.error("say which tasks: --failed, --aborted or KEYs")
+    outcome = retry(options.path, options.keys, failed=options.failed, aborted=options.aborted)
+    for name in outcome.unknown:
+        print(f"{name}: there is no such task")
+    for name in outcome.held:
+        print(f"{name}: left alone, a live worker has it")
+    for name in outcome.idle:
+        print(f"{name}: is open, and was not tried")
+    if outcome.unknown:
+        print("nothing was changed")
+    else:
+        print("1 task is open again" if outcome.opened == 1 else f"{outcome.opened:,} tasks are open again")
+    return PROBLEMS if outcome.unknown or outcome.held else DONE
 
 
 def _count(problems: list[str]) -> str:

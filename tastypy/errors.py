@@ -4,6 +4,7 @@ Each derives from `TastypyError` and from the builtin that callers already catch
 survives pickling, so that it reaches the parent of a worker process whole::
 
     TastypyError
+    ├── ClaimLost (RuntimeError)                          a task is not this worker's any more
     ├── ClosedPODError (ValueError)                       the POD was closed
     ├── DirectoryGoneError (FileNotFoundError)            removed, moved or replaced under an open POD
     ├── DuplicateKeyError (KeyError)                      a task of that name is there already
@@ -11,9 +12,10 @@ survives pickling, so that it reaches the parent of a worker process whole::
     ├── IncoherentFileSystemError (OSError)               the file system shows old data under the lock
     ├── LockTimeout (TimeoutError)                        somebody else holds the lock for too long
     ├── LocksUnsupportedError (OSError)                   no flock here
-    ├── MissingKeyError (KeyError)                        update(key) of a key that is not there
+    ├── MissingKeyError (KeyError)                        update(key), or a task's state, of a key that is not there
     ├── MissingPODError (FileNotFoundError)               mode="r" where there is no POD
     ├── NotAPODError (ValueError)                         a file, or a directory with other things in it
+    ├── NotATrackerError (ValueError)                     a POD with values that are no entries of tasks
     ├── PermissionDeniedError (PermissionError)           the file system does not let us
     ├── PersistentOrderedDictIntegrityError (ValueError)  a damaged file
     ├── ReadOnlyError (TypeError)                         a change to a POD opened with mode="r"
@@ -21,9 +23,11 @@ survives pickling, so that it reaches the parent of a worker process whole::
     ├── StorageError (OSError)                            the file system failed; `errno` says how
     │   └── CommitError                                   a change could not be written; memory and disk are as before
     │       └── UnknownOutcomeError                       ... and whether it reached the disk cannot be told
+    ├── TaskEndedError (RuntimeError)                     a task was done, failed or released before
     ├── TransactionError (RuntimeError)                   not possible inside a transaction
     ├── UnstorableTypeError (TypeError)                   JSON has no such type
-    └── UnstorableValueError (ValueError)                 JSON has the type, but not this value
+    ├── UnstorableValueError (ValueError)                 JSON has the type, but not this value
+    └── WorkerError (RuntimeError)                        the workers of a run cannot work
 """
 
 from __future__ import annotations
@@ -57,6 +61,10 @@ class TastypyError(Exception):
         return type(self), (self.message, self.path, self.errno)
 
 
+class ClaimLost(TastypyError, RuntimeError):  # noqa: N818 - the name that the design uses; it is a loss before an error
+    """A task ended whose claim is not this worker's any more; nothing was written."""
+
+
 class ClosedPODError(TastypyError, ValueError):
     """The POD was closed; nothing but `close` can be done with it."""
 
@@ -86,7 +94,7 @@ class LocksUnsupportedError(TastypyError, OSError):
 
 
 class MissingKeyError(TastypyError, KeyError):
-    """A key was to be synchronised that the POD does not have."""
+    """A key was to be synchronised, or a task to be looked at or marked, that is not there."""
 
 
 class MissingPODError(TastypyError, FileNotFoundError):
@@ -95,6 +103,10 @@ class MissingPODError(TastypyError, FileNotFoundError):
 
 class NotAPODError(TastypyError, ValueError):
     """The path is a file, or a directory with other things in it."""
+
+
+class NotATrackerError(TastypyError, ValueError):
+    """Some values are no entries of tasks: of a POD that was opened as a tracker, or written past the tracker."""
 
 
 class PermissionDeniedError(TastypyError, PermissionError):
@@ -125,16 +137,24 @@ class UnknownOutcomeError(CommitError):
     """A commit failed, and so did undoing it: the next use of the POD reads from the disk what came of it."""
 
 
+class TaskEndedError(TastypyError, RuntimeError):
+    """A task has ended before, or was claimed by another process."""
+
+
 class TransactionError(TastypyError, RuntimeError):
     """The call is not possible inside a transaction or a commit that is under way."""
 
 
 class UnstorableTypeError(TastypyError, TypeError):
-    """A key or value has a type that JSON cannot hold exactly."""
+    """A key or value has a type that JSON cannot hold exactly, or a tracker not take for an entry."""
 
 
 class UnstorableValueError(TastypyError, ValueError):
     """A key or value has a type that JSON can hold, but not with this content."""
+
+
+class WorkerError(TastypyError, RuntimeError):
+    """The workers of a run cannot work: they die before they begin, or the function cannot be brought to them."""
 
 
 @contextmanager

@@ -16,6 +16,7 @@ LOCK = ".lock"
 _NAMES = re.compile(
     r"(?P<journal>journal-(?P<je>[1-9]\d*)\.jsonl)"
     r"|(?P<shard>(?P<number>\d{4,})-(?P<se>[1-9]\d*)\.json(\.gz)?)"
+    r"|(?P<worker>worker-[0-9a-f]{16}\.jsonl)"
     r"|(?P<temporary>\.[0-9a-f]{16}\.tmp)"
     r"|(?P<aside>aside-[0-9a-f]{8}-.*)"
     r"|(?P<other>\.lock|\.nfs.*)"  # a network file system keeps under .nfs… what was removed while it was open
@@ -32,7 +33,7 @@ _STALE_TRIES = 10
 
 
 class Name(NamedTuple):
-    """What a file's name says: its kind (journal, shard, temporary, aside or other), number and epoch (0: none)."""
+    """What a file's name says: its kind (journal, shard, worker, temporary, aside or other), number and epoch (0: none)."""
 
     kind: str
     number: int = 0
@@ -47,6 +48,26 @@ def journal_name(epoch: int) -> str:
 def shard_name(number: int, epoch: int, *, gzipped: bool) -> str:
     """Return the name of a shard as an epoch wrote it."""
     return f"{number:04d}-{epoch}.json{'.gz' if gzipped else ''}"
+
+
+def worker_name(name: str) -> str:
+    """Return the name of the file of a worker, whose own name is 16 hexadecimal digits."""
+    return f"worker-{name}.jsonl"
+
+
+def is_worker(name: str) -> bool:
+    """Tell whether a worker can have this name."""
+    return _NAMES.fullmatch(worker_name(name)) is not None
+
+
+def worker_of(file: str) -> str:
+    """Return the name of the worker whose file it is."""
+    return file.removeprefix("worker-").removesuffix(".jsonl")
+
+
+def temporary_name() -> str:
+    """Return a name for a file that is not whole yet, random, so that no other host has chosen it too."""
+    return f".{random_text(8)}.tmp"
 
 
 def aside_name(name: str) -> str:
@@ -64,7 +85,7 @@ def parse_name(name: str) -> Name | None:
     match = _NAMES.fullmatch(name)
     if match is None:
         return None
-    kind = str(match.lastgroup if match.lastgroup in ("temporary", "aside", "other") else "")
+    kind = str(match.lastgroup if match.lastgroup in ("worker", "temporary", "aside", "other") else "")
     if match["journal"]:
         return Name("journal", 0, int(match["je"]))
     if match["shard"]:
@@ -99,6 +120,14 @@ def open_to_read(path: str) -> int:
 def open_to_append(path: str) -> int:
     """Open a file that is there, to read it and to append to it; return the descriptor."""
     return _open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
+
+
+def open_to_lock(path: str, *, writable: bool = True) -> int:
+    """Open a file that is there, for its lock and to read it; return the descriptor.
+
+    A network file system wants it to be writable for a lock that excludes all others.
+    """
+    return _open(path, (os.O_RDWR if writable else os.O_RDONLY) | os.O_CLOEXEC)
 
 
 def _open(path: str, flags: int) -> int:
@@ -162,9 +191,12 @@ def permissions_in(path: str) -> int:
     return os.stat(path).st_mode & 0o666
 
 
-def create(path: str, permissions: int, *, exclusive: bool = True) -> int:
-    """Create a file and open it to read and append, with these permission bits whatever the umask is."""
-    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+def create(path: str, permissions: int, *, exclusive: bool = True, append: bool = True) -> int:
+    """Create a file and open it to read and append, with these permission bits whatever the umask is.
+
+    Without `append` it is opened to be written at any place.
+    """
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | (os.O_APPEND if append else 0)
     try:
         descriptor = os.open(path, flags, permissions)
     except FileExistsError:
@@ -196,11 +228,16 @@ def append(descriptor: int, data: bytes) -> None:
         written = os.write(descriptor, data)
 
 
+def write_at(descriptor: int, data: bytes, offset: int) -> None:
+    """Write `data`, which is short, at `offset`; a short write is continued."""
+    written = os.pwrite(descriptor, data, offset)
+    if written < len(data):
+        os.pwrite(descriptor, data[written:], offset + written)
+
+
 def replace_line(descriptor: int, line: bytes) -> None:
     """Write the one short line of `.lock`, all of it within a sector, and wait until it is on stable storage."""
-    written = os.pwrite(descriptor, line, 0)
-    if written < len(line):
-        os.pwrite(descriptor, line[written:], written)
+    write_at(descriptor, line, 0)
     os.fdatasync(descriptor)
 
 
@@ -225,7 +262,7 @@ def cut(path: str, offset: int) -> None:
 
 def write_new(path: str, data: bytes, permissions: int) -> None:
     """Write a file whole, or not at all: under a random name beside it, to stable storage, and only then under its own."""
-    temporary = os.path.join(os.path.dirname(path), f".{random_text(8)}.tmp")
+    temporary = os.path.join(os.path.dirname(path), temporary_name())
     try:
         descriptor = create(temporary, permissions)
         try:
@@ -243,6 +280,11 @@ def write_and_sync(descriptor: int, data: bytes) -> None:
     """Append `data` and wait until file and size are on stable storage."""
     append(descriptor, data)
     os.fsync(descriptor)
+
+
+def rename(path: str, to: str) -> None:
+    """Give a file another name, in the same directory."""
+    os.rename(path, to)
 
 
 def remove(path: str) -> None:

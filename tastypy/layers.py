@@ -30,6 +30,7 @@ class Layer:
 
     Attributes:
         user: whether code of the user runs while it grows, which may mutate values after they were set.
+        noted: where each key is put before its value changes in the memory, if somebody wants to know.
         undo: of each key changed what it was before, or ABSENT.
         disturbed: whether `undo` is not enough: something moved, or was mutated in place.
         new: the keys set that the directory does not have, as far as is known; they stand at the end of the memory.
@@ -39,11 +40,14 @@ class Layer:
         watch: what tells that the block of the transaction is over (see `transactions`).
     """
 
-    __slots__ = ("below", "changes", "content", "disturbed", "memory", "moved", "new", "undo", "user", "watch")
+    __slots__ = ("below", "changes", "content", "disturbed", "memory", "moved", "new", "noted", "undo", "user", "watch")
 
-    def __init__(self, memory: dict[Any, Any], *, user: bool, below: Layer | None = None) -> None:
+    def __init__(
+        self, memory: dict[Any, Any], *, user: bool, below: Layer | None = None, noted: dict[Any, Any] | None = None
+    ) -> None:
         self.memory = memory
         self.user = user
+        self.noted = noted
         self.below = below
         self.content = b""
         self.watch: object = None
@@ -62,10 +66,14 @@ class Layer:
             self.new.add(key)
             self.changes.front.pop(key, None)  # others deleted what was moved
         self.moved.discard(key)
+        if self.noted is not None:
+            self.noted[key] = None
         dict.__setitem__(self.memory, key, value)
 
     def mend(self) -> None:
         """Make the memory agree with what is noted: an exception, a Ctrl-C, came in between, and the note comes first."""
+        if self.noted is not None:
+            self.noted.update(dict.fromkeys(self.changes.keys()))
         for key in self.changes.deleted.keys() - self.changes.put.keys():
             dict.pop(self.memory, key, None)
         for key in [key for key in self.changes.put if key not in self.memory]:
@@ -85,6 +93,8 @@ class Layer:
             self.changes.front.pop(key, None)
         self.changes.put.update(dict.fromkeys(items))
         self.moved.difference_update(items)
+        if self.noted is not None:
+            self.noted.update(items)
         extend(memory, [items])
 
     def touch(self, key: Any) -> None:
@@ -93,6 +103,8 @@ class Layer:
         self.changes.set(key)
         self.moved.discard(key)
         self.disturbed = True
+        if self.noted is not None:
+            self.noted[key] = None
 
     def delete(self, key: Any) -> Any:
         """Delete `key`, which is there; return its value."""
@@ -102,6 +114,8 @@ class Layer:
         self.changes.delete(key)
         self.new.discard(key)
         self.moved.discard(key)
+        if self.noted is not None:
+            self.noted[key] = None
         dict.__delitem__(self.memory, key)
         return value
 
@@ -127,6 +141,8 @@ class Layer:
         self.disturbed = True
         self.changes.wipe()
         self.new.clear()
+        if self.noted is not None:
+            self.noted.update(dict.fromkeys(dict.keys(self.memory)))
         dict.clear(self.memory)
 
     def absorb(self, other: Layer) -> None:
@@ -163,6 +179,7 @@ class Layer:
         for key in (*above.changes.keys(), *(above.undo if above.changes.clear else ())):
             changes.put.pop(key, None)
             changes.deleted.pop(key, None)
+            self.undo.pop(key, None)
             self.new.discard(key)
             self.moved.discard(key)
         for key in (*late, *(key for key in changes.put if key in self.new)):

@@ -32,6 +32,7 @@ T = TypeVar("T")
 _open: WeakValueDictionary[int, Memory[Any, Any]] = WeakValueDictionary()
 _holding: dict[int, Memory[Any, Any]] = {}
 _finalized = _signalled = 0  # the process whose end, and whose signals, are seen to
+_ending = 0  # the process that a signal is about to end
 _registered = False
 
 
@@ -47,18 +48,20 @@ def opened(pod: Memory[Any, Any]) -> None:
 
 
 def holds(pod: Memory[Any, Any]) -> None:
-    """Keep a POD that has held changes until it is `released`."""
+    """Keep a POD that has held changes, or claims, until it is `released`."""
     if id(pod) not in _holding:
         _holding[id(pod)] = pod
         if _finalized != os.getpid():
             _finalize()
-        if _signalled != os.getpid() and threading.current_thread() is threading.main_thread():
-            _take_signals()
+        take_signals()
 
 
 def released(pod: Memory[Any, Any]) -> None:
-    """Let go of a POD that has no held changes any more."""
-    _holding.pop(id(pod), None)
+    """Let go of a POD that has no held changes, and no claims, any more."""
+    if not pod._is_pending():
+        _holding.pop(id(pod), None)
+        if pod._is_pending():  # another thread has claimed something just now
+            _holding[id(pod)] = pod
 
 
 def closed(pod: Memory[Any, Any]) -> None:
@@ -76,8 +79,11 @@ def _finalize() -> None:
         util.Finalize(None, _at_exit, exitpriority=100)
 
 
-def _take_signals() -> None:
+def take_signals() -> None:
+    """See to SIGTERM and SIGHUP, if that is not done yet, and this is the main thread, which alone can."""
     global _signalled  # noqa: PLW0603 - as above
+    if _signalled == os.getpid() or threading.current_thread() is not threading.main_thread():
+        return
     _signalled = os.getpid()
     import signal  # noqa: PLC0415 - it makes enums when imported, and few processes hold anything
 
@@ -90,20 +96,32 @@ def _at_exit() -> None:
     for pod in list(_open.values()):
         try:
             pod._abandon()
+            pod._release()
             pod._settle()
         except Exception:
             log.exception("%s: not everything could be written at exit", pod._store.path)
 
 
 def _on_signal(number: int, _: FrameType | None) -> None:
-    for pod in list(_holding.values()):
+    global _ending  # noqa: PLW0603 - as above
+    if _ending == os.getpid():
+        return  # pools send it more than once: the first one is still at it
+    for pod in list(_open.values()):  # whether or not it holds something: a fold would be left halfway
         lock = pod._store.lock
         if lock.busy == threading.get_ident():  # the signal came inside a commit: once that has ended
             lock.deferred.append(partial(_on_signal, number, None))
             return
+    _ending = os.getpid()
     for pod in list(_holding.values()):
         try:
+            # for good: other threads begin nothing any more
+            if not pod._store.lock.mutex.acquire(timeout=pod._store.timeout):
+                log.error(
+                    "%s: what this process has is not given back, since a thread of it has the lock", pod._store.path
+                )
+                continue
             pod._abandon()
+            pod._release()
             pod._settle()
         except Exception:
             log.exception("%s: not everything could be written at signal %d", pod._store.path, number)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy as copies
 from collections.abc import Callable, Iterator
-from fcntl import LOCK_UN, flock
 from functools import partial
 from threading import get_ident
 from typing import Any, NoReturn, Self, TypeVar
@@ -40,35 +39,14 @@ class SharedDict(Memory[K, V]):
         if lock.busy == get_ident():
             lock.deferred.append(partial(self.__setitem__, key, copy))
             return
-        if not store.writable or lock.transaction is not None or self._held is not None:
+
+        def in_layer() -> None:
             self._run("assignment", lambda layer: layer.set(key, copy, text))
-            return
-        # The same as `_run`, written out: this is what everybody waits for.
-        with lock.mutex:
-            if self._depth:  # since another thread called `hold` just now
-                self._run("assignment", lambda layer: layer.set(key, copy, text))
-                return
-            taken = False
-            try:
-                lock.busy = get_ident()
-                lock.take(store.timeout, self._meanwhile)
-                taken = True
-                self._catch_up(locked=True)
-                position = store.append(b'"put":{%b:%b}' % (name, text))
-                dict.__setitem__(self, key, copy)
-                store.position = position
-                if position.offset > store.limit:
-                    self._fold_quietly()
-            except BaseException:
-                if taken:
-                    self._mend()
-                raise
-            finally:
-                lock.busy = 0
-                if lock.descriptor >= 0:
-                    flock(lock.descriptor, LOCK_UN)
-                if lock.deferred:
-                    lock.run_deferred()
+
+        if not store.writable or lock.transaction is not None or self._held is not None:
+            in_layer()
+        else:
+            self._commit_items(lambda: (b'"put":{%b:%b}' % (name, text), {key: copy}), in_layer)
 
     def __delitem__(self, key: K) -> None:
         """Delete `pod[key]`, one commit; KeyError if it is not there."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from fcntl import LOCK_UN, flock
 from functools import partial
 from threading import get_ident
 from typing import Any, TypeVar
@@ -54,7 +55,7 @@ class Front:
 class Memory(dict[K, V]):
     """The dict and what it takes to share it. A subclass sets `_store` and calls `_begin`."""
 
-    __slots__ = ("__weakref__", "_default", "_depth", "_front", "_held", "_layer", "_store")
+    __slots__ = ("__weakref__", "_default", "_depth", "_front", "_held", "_layer", "_noted", "_store")
 
     _store: Store
 
@@ -65,6 +66,9 @@ class Memory(dict[K, V]):
         self._held: Layer | None = None  # what is held; there may be some left when `_depth` is 0 again
         self._layer: Layer | None = None  # of the innermost transaction
         self._front: Front | None = None
+        # the keys (only those count) whose values may have changed, in order, put here before they do, for a subclass that
+        # keeps figures; ABSENT among them: any key
+        self._noted: dict[Any, Any] | None = None
         lifecycle.opened(self)
         try:
             self._look()
@@ -83,6 +87,8 @@ class Memory(dict[K, V]):
             self._apply(news, changed)
         except BaseException:
             # A Ctrl-C in the middle: the next read must not find half of it.
+            if self._noted is not None:
+                self._noted[ABSENT] = None
             self._store.forget()
             again = self._store.news(locked=locked)
             if again is not None:
@@ -105,9 +111,11 @@ class Memory(dict[K, V]):
         self._catch_up(locked=False)
 
     def _apply(self, news: News, changed: set[Any] | None = None) -> None:
-        store, held = self._store, self._held
+        store, held, noted = self._store, self._held, self._noted
         records = news.records
         if news.shards is not None and not self and held is None:
+            if noted is not None:
+                noted[ABSENT] = None
             extend(self, news.shards)  # not by way of another dict, which takes a fifth of the time of opening
             replay(self, records)
             if changed is not None:
@@ -119,9 +127,11 @@ class Memory(dict[K, V]):
             if held is not None:
                 held.replay_onto(fresh, before)
             store.position = self._front = None  # an exception in the middle has everything read anew
-            replace(self, fresh)
             if changed is not None:
                 changed |= differing(before, fresh)
+            if noted is not None:
+                noted[ABSENT] = None
+            replace(self, fresh)
         else:
             if self._front is not None:
                 for record in records:
@@ -131,6 +141,11 @@ class Memory(dict[K, V]):
             if changed is not None:
                 for record in records:
                     changed.update(record.get("del", ()), record.get("put", ()), self if record.get("clear") else ())
+            if noted is not None:
+                for record in records:
+                    if len(record) != 3 or "put" not in record:  # else as most are: a number, a crc, and this
+                        noted.update(dict.fromkeys(dict.keys(self) if record.get("clear") else record.get("del", ())))
+                    noted.update(record.get("put", {}))
             if held is None:
                 replay(self, records)
             else:
@@ -158,6 +173,7 @@ class Memory(dict[K, V]):
             if layer is None:
                 return lock.run(partial(self._commit_alone, action), store.timeout, self._meanwhile)
             try:
+                lock.busy = get_ident()  # what a signal handler does now comes after it, as in a commit
                 return action(layer)
             except (KeyError, TastypyError):
                 raise  # before anything changed
@@ -165,12 +181,15 @@ class Memory(dict[K, V]):
                 layer.mend()
                 raise
             finally:
+                lock.busy = 0
                 if self._holds():
                     lifecycle.holds(self)
+                if lock.deferred:
+                    lock.run_deferred()
 
     def _commit_alone(self, action: Callable[[Layer], T]) -> T:
         self._catch_up(locked=True)
-        layer = Layer(self, user=False)
+        layer = self._new_layer(user=False)
         seq = self._store.seq
         try:
             result = action(layer)
@@ -193,6 +212,62 @@ class Memory(dict[K, V]):
         except (OSError, TastypyError) as error:
             log.warning("%s is read again at its next use: %s", self._store.path, error)
             self._store.forget()
+
+    def _commit_items(
+        self, make: Callable[[], tuple[bytes, dict[Any, Any]]], if_held: Callable[[], None] | None = None
+    ) -> None:
+        """Commit the items that `make` returns together with their batch, at once; none means nothing.
+
+        `make` is called with the lock held and everything applied, and changes nothing itself. The same as `_run`, without
+        what it takes to undo changes: this is what everybody waits for. Under hold `if_held` is called instead, if given.
+        """
+        store = self._store
+        lock = store.lock
+        with lock.mutex:
+            if self._depth and if_held is not None:  # since another thread called `hold` just now
+                if_held()
+                return
+            taken = False
+            try:
+                lock.busy = get_ident()
+                lock.take(store.timeout, self._meanwhile)
+                taken = True
+                self._catch_up(locked=True)
+                content, items = make()
+                if items and self._held is not None:
+                    self._commit_beneath(content, items)
+                elif items:
+                    position = store.append(content)
+                    if self._noted is not None:
+                        self._noted.update(items)
+                    dict.update(self, items)
+                    store.position = position
+                    if position.offset > store.limit:
+                        self._fold_quietly()
+            except BaseException:
+                if taken:
+                    self._mend()
+                raise
+            finally:
+                lock.busy = 0
+                if lock.descriptor >= 0:
+                    flock(lock.descriptor, LOCK_UN)
+                if lock.deferred:
+                    lock.run_deferred()
+
+    def _commit_beneath(self, content: bytes, items: dict[Any, Any]) -> None:
+        """Commit items beneath what is held, with the lock held and caught up."""
+        layer = self._new_layer(user=False)
+        seq = self._store.seq
+        try:
+            layer.set_many(items, content)
+            self._commit(layer)
+        except BaseException:
+            self._undo(layer, seq)
+            raise
+
+    def _new_layer(self, *, user: bool, below: Layer | None = None) -> Layer:
+        return Layer(self, user=user, below=below, noted=self._noted)
 
     def _has_layer(self, layer: Layer) -> bool:
         one = self._layer
@@ -234,6 +309,8 @@ class Memory(dict[K, V]):
         """Return the JSON of a value as it is now; what memory has is made what JSON gives back, if it is not that."""
         value = dict.__getitem__(self, key)
         text, copy = encode_value(value, self._default, f"the value of {key!r}")
+        if self._noted is not None:  # it may have been mutated since it was set
+            self._noted[key] = None
         if not plainly_equal(copy, value):
             dict.__setitem__(self, key, copy)
         return text
@@ -242,6 +319,8 @@ class Memory(dict[K, V]):
         """Undo a layer: from what it noted, or from the disk where that is not enough."""
         if not layer.undo:
             return
+        if self._noted is not None:
+            self._noted.update(dict.fromkeys([*layer.undo, *layer.changes.keys()]))
         self._front = None
         if layer.undo_simply():
             return
@@ -282,7 +361,7 @@ class Memory(dict[K, V]):
             except TastypyError as error:
                 bad[key] = error
         content = self._content(held, bad)
-        rest = Layer(self, user=True)
+        rest = self._new_layer(user=True)
         for key in bad:
             rest.changes.set(key)
         rest.new = held.new & bad.keys()
@@ -358,6 +437,13 @@ class Memory(dict[K, V]):
         if layer is not None:
             leave(self, layer, commit=False)
 
+    def _release(self) -> None:
+        """Give back what this process has claimed of the directory, since its use comes to an end: a POD claims nothing."""
+
+    def _is_pending(self) -> bool:
+        """Tell whether something must be written before this object, or the process, ends."""
+        return self._holds()
+
     def _is_unsettled(self) -> bool:
         """Tell whether a child that is forked now would have a memory that is not the directory's."""
         lock = self._store.lock
@@ -366,7 +452,7 @@ class Memory(dict[K, V]):
     def _forked(self, *, reload: bool) -> None:
         """Drop, in a forked child, what is the parent's to write."""
         self._layer = self._front = None
-        self._held = Layer(self, user=True) if self._depth else None
+        self._held = self._new_layer(user=True) if self._depth else None
         self._store.wrote = False
         if reload:
             self._store.forget()

@@ -11,7 +11,7 @@ from typing import Any, Self, TypeVar
 from tastypy import files, health, lifecycle
 from tastypy.closing import closed_class
 from tastypy.errors import DirectoryGoneError, MissingPODError, TastypyError, TransactionError, explained
-from tastypy.layers import ABSENT, Layer
+from tastypy.layers import ABSENT
 from tastypy.mapping import SharedDict
 from tastypy.store import Stats, Store
 from tastypy.transactions import Transaction
@@ -107,7 +107,7 @@ class PersistentOrderedDict(SharedDict[K, V]):
         with self._store.lock.mutex:
             self._depth += 1
             if self._held is None:
-                self._held = Layer(self, user=True)
+                self._held = self._new_layer(user=True)
         return Hold(self)
 
     def unhold(self) -> None:
@@ -158,12 +158,20 @@ class PersistentOrderedDict(SharedDict[K, V]):
     def revert(self) -> None:
         """Drop what is held: what others committed, and what this process did before, takes its place."""
         self._refuse_in_transaction("revert")
-        with self._store.lock.mutex:
-            if self.dirty():
-                self._held = Layer(self, user=True) if self._depth else None
+        lock = self._store.lock
+        with lock.mutex:
+            if not self.dirty():
+                return
+            try:
+                lock.busy = get_ident()
+                self._store.forget()  # first: a Ctrl-C from now on has everything read anew
+                self._held = self._new_layer(user=True) if self._depth else None
                 lifecycle.released(self)
-                self._store.forget()
                 self._catch_up(locked=False)
+            finally:
+                lock.busy = 0
+                if lock.deferred:
+                    lock.run_deferred()
 
     def dirty(self) -> set[K]:
         """Return the keys whose changes are held."""
@@ -249,12 +257,13 @@ class PersistentOrderedDict(SharedDict[K, V]):
         Raises what `unhold` does; it is still open then. DirectoryGoneError is raised when it was closed.
         """
         store = self._store
-        if self._holds() or store.wrote or store.lock.transaction is self:
+        if self._is_pending() or store.wrote or store.lock.transaction is self:
             self._refuse_in_transaction("close")
         closed = closed_class(type(self))  # first, since code of a subclass may run in it
         with store.lock.mutex:
             depth, self._depth = self._depth, 0
             try:
+                self._release()
                 self._settle()
             except DirectoryGoneError:
                 self._close(closed)
@@ -413,4 +422,4 @@ def _check_options(mode: Any, *, timeout: Any, durable: Any, default: Any, gzipp
 
 
 def _reopen(cls: type[PersistentOrderedDict[Any, Any]], path: str, mode: str, options: dict[str, Any]) -> Any:
-    return cls(path, mode, **options)
+    return cls(path, mode=mode, **options)

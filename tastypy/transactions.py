@@ -115,7 +115,7 @@ def _enter(memory: Memory[Any, Any], pledge: _Pledge | None) -> Layer:
     lock.refuse_inside_commit()
     if lock.transaction is not None:
         lock.wait_for_transaction(memory, store.timeout)
-    layer = Layer(memory, user=True, below=memory._layer if lock.thread == threading.get_ident() else None)
+    layer = memory._new_layer(user=True, below=memory._layer if lock.thread == threading.get_ident() else None)
     if pledge is not None:
         layer.watch = ref(pledge, partial(_abandon, memory, layer))
     if layer.below is None:

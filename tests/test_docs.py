@@ -74,15 +74,16 @@ def test_the_checksums_example_does_a_tree_and_then_only_what_is_new(tmp_path: P
     tree.mkdir()
     for number in range(30):
         (tree / f"{number}.txt").write_text("a line\n" * number)
-    script = [sys.executable, str(ROOT / "docs/examples/checksums.py"), str(tree), str(tmp_path / "sums.pod")]
+    script = [sys.executable, str(ROOT / "docs/examples/checksums.py"), str(tree), str(tmp_path / "sums.tracker")]
     first = subprocess.run(script, capture_output=True, text=True, check=True, timeout=60)
-    assert "30 files, 30 of them to do" in first.stdout
+    assert "30 files, 30 of them new\nSummary(done=30, failed=0, given_up=0" in first.stdout
     (tree / "new.txt").write_text("one\ntwo\n")
     second = subprocess.run(script, capture_output=True, text=True, check=True, timeout=60)
-    assert "31 files, 1 of them to do" in second.stdout
-    with tastypy.POD[str, dict[str, object]](tmp_path / "sums.pod", mode="r") as pod:
-        assert [pod[str(tree / f"{number}.txt")]["lines"] for number in range(30)] == list(range(30))
-        assert pod[str(tree / "new.txt")]["lines"] == 2
+    assert "31 files, 1 of them new\nSummary(done=1, failed=0, given_up=0" in second.stdout
+    with tastypy.Tracker[str](tmp_path / "sums.tracker", mode="r") as tracker:
+        assert tracker.percent_done() == "100.00 %"
+        assert [tracker[str(tree / f"{number}.txt")]["result"]["lines"] for number in range(30)] == list(range(30))
+        assert tracker[str(tree / "new.txt")]["result"]["lines"] == 2
 
 
 @pytest.mark.parametrize("gzipped", [False, True])

@@ -238,9 +238,12 @@ def test_nothing_in_a_directory_is_ever_executed(pod: POD[Any, Any], tmp_path: P
 
 
 def test_no_module_of_the_package_can_execute_data() -> None:
-    """None imports pickle, shelve, dill or code, or calls eval, exec or marshal.loads."""
+    """None imports pickle, shelve, dill or code, or calls eval, exec or marshal.loads.
+
+    But for what a run sends to its own workers, and gets from them: functions and exceptions, never what is stored.
+    """
     package = Path(tastypy.__file__).parent
-    sources = sorted(package.glob("*.py"))
+    sources = sorted({*package.glob("*.py")} - {package / "run.py", package / "crew.py"})
     assert len(sources) > 10
     for source in sources:
         for node in ast.walk(ast.parse(source.read_text())):
