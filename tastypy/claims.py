@@ -207,8 +207,8 @@ class ClaimedDict(TaskDict[K]):
             for key in holders.get(one.name, ()):
                 entry = dict.__getitem__(self, key)
                 if entries.is_in_hand(entry["_claim"], one.in_hand) and not entry.get("_done", False):
-                    who = f" (process {one.who.get('pid')} on {one.who.get('host')})" if one.who else ""
-                    items[key] = entries.failed(entry, f"its worker died{who}", now)
+                    where = f" on {one.who['host']}" if "host" in one.who else ""
+                    items[key] = entries.failed(entry, f"its worker died{where}", now)
                 else:
                     items[key] = entries.released(entry, now)
         for key in holders.get(worker.name, ()):

@@ -85,19 +85,28 @@ class _Member:
 
     def has_ended(self, job: Job) -> bool:
         """Tell whether it has ended; raise what it ended with."""
-        ended = not self.process.is_alive()
+        ended = not self.is_running()
+        messages: list[Any] = []
         with contextlib.suppress(EOFError, OSError):
             while self.news.poll():
-                message = self.news.recv()
-                self.begun = True
-                self.finished = self.finished or message == "finished"
-                if isinstance(message, Failure):
-                    message.reraise(job.tracker.path)
+                messages.append(self.news.recv())
+        for message in messages:
+            self.begun = True
+            self.finished = self.finished or message == "finished"
+            if isinstance(message, Failure):
+                message.reraise(job.tracker.path)
         if ended:
             self.news.close()
             if not self.finished:
                 self._say_how(job)
         return ended
+
+    def is_running(self) -> bool:
+        """Tell whether it runs: where the program ignores what becomes of its children, nobody else tells how it ended."""
+        if not wait([self.process.sentinel], 0):
+            return self.process.is_alive()
+        self.process.join(1)
+        return False
 
     def _say_how(self, job: Job) -> None:
         path, code = job.tracker.path, self.process.exitcode
@@ -132,7 +141,8 @@ def _undisturbed(method: str) -> Iterator[None]:
     elif threading.current_thread() is threading.main_thread():
         # not blocked: the server that forks would have them blocked for ever, and all that comes from it
         came: list[int] = []
-        handlers = {one: signal.signal(one, lambda number, _: came.append(number)) for one in _SIGNALS}
+        heeded = [one for one in _SIGNALS if signal.getsignal(one) is not signal.SIG_IGN]
+        handlers = {one: signal.signal(one, lambda number, _: came.append(number)) for one in heeded}
         try:
             yield
         finally:
@@ -153,8 +163,8 @@ def _dismiss(crew: list[_Member]) -> None:
         start = time.monotonic()
         said = False
         for one in crew:
-            while one.process.is_alive():
-                one.process.join(0.1)
+            while one.is_running():
+                wait([one.process.sentinel], 0.1)
                 if not said and time.monotonic() - start > _SAY_AFTER:
                     said = True
                     log.warning("waiting for workers to let go of what they have in hand; Ctrl-C kills them")
@@ -194,7 +204,10 @@ class _Notice:
 def _main(job: Job, payload: bytes | None, news: Connection) -> None:
     """Be a worker process: tell that it begins, and how it ends."""
     notice = _Notice()
-    signal.signal(signal.SIGINT, notice.interrupt)
+    if (
+        signal.getsignal(signal.SIGINT) is not signal.SIG_IGN
+    ):  # as it is under nohup, and what is started here inherits that
+        signal.signal(signal.SIGINT, notice.interrupt)
     signal.signal(signal.SIGTERM, notice.stop)
     try:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)

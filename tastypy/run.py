@@ -195,14 +195,10 @@ def _sigterm_raises(tracker: ClaimedDict[Any]) -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-# What ends a worker without being an error of the task: the latter two where an executor works in the main thread.
-_NO_FAILURES = (StoppedError, KeyboardInterrupt, _TerminatedError)
-
-
 # --- what a worker does
 
 
-def work(job: Job, is_stopped: Callable[[], bool] = lambda: False) -> Failure | None:
+def work(job: Job, is_stopped: Callable[[], bool] | None = None) -> Failure | None:
     """Take tasks through the function until there are none, or the run is over; return what went wrong.
 
     Executors call this, and processes of a crew, whose signals decide whether it `is_stopped`.
@@ -211,9 +207,11 @@ def work(job: Job, is_stopped: Callable[[], bool] = lambda: False) -> Failure | 
         _loop(job, is_stopped)
         if not job.is_here():
             job.tracker.close()
-    except _NO_FAILURES:
+    except (StoppedError, _TerminatedError):
         raise
-    except BaseException as error:  # noqa: BLE001 - it is raised where the run is
+    except BaseException as error:
+        if is_stopped is None and isinstance(error, KeyboardInterrupt):
+            raise
         message = "".join(traceback.format_exception_only(error)).strip()
         try:
             data = pickle.dumps(error)
@@ -223,13 +221,13 @@ def work(job: Job, is_stopped: Callable[[], bool] = lambda: False) -> Failure | 
     return None
 
 
-def _loop(job: Job, is_stopped: Callable[[], bool]) -> None:
+def _loop(job: Job, is_stopped: Callable[[], bool] | None) -> None:
     looked = time.monotonic()
 
     def is_over() -> bool:
         nonlocal looked
         now = time.monotonic()
-        if is_stopped():
+        if is_stopped is not None and is_stopped():
             return True
         if now - looked < _LOOK_EVERY:
             return False
@@ -245,7 +243,7 @@ def _loop(job: Job, is_stopped: Callable[[], bool]) -> None:
                 raise
 
 
-def _do(job: Job, task: Task, is_stopped: Callable[[], bool]) -> None:
+def _do(job: Job, task: Task, is_stopped: Callable[[], bool] | None) -> None:
     """Take a task through the function, in its block."""
     process = os.getpid()
     try:
@@ -255,10 +253,16 @@ def _do(job: Job, task: Task, is_stopped: Callable[[], bool]) -> None:
         if os.getpid() != process:  # it has forked, and this is the child, which has no business here
             os._exit(0)
         task["result"] = result
-    except _NO_FAILURES:
+    except (StoppedError, _TerminatedError):
         raise
     except BaseException as error:
-        if is_stopped():  # a Ctrl-C ends programs, too, that the function has started: no failure of the task
+        if is_stopped is None and isinstance(
+            error, KeyboardInterrupt
+        ):  # somebody's Ctrl-C, where no crew takes note of it
+            raise
+        if (
+            is_stopped is not None and is_stopped()
+        ):  # a Ctrl-C ends programs, too, that the function has started: no failure of the task
             raise StoppedError(0) from error
         if isinstance(error, Exception):
             raise

@@ -35,6 +35,7 @@ log = logging.getLogger("tastypy")
 
 _SLOT = 19  # bytes: a token of 16 digits in quotes, and a newline
 _GONE = {errno.ENOENT, errno.ENOTDIR, errno.ESTALE}
+_TRIES, _PAUSE = 5, 0.001  # for the lock of a dead worker's file, and seconds between them
 _SWEPT = 16  # files of other workers that a new one looks at
 
 _workers: WeakKeyDictionary[DirectoryLock, Worker] = WeakKeyDictionary()
@@ -209,7 +210,7 @@ def _sweep(store: Store, holders: set[str]) -> None:
         return
     for name in random.sample(names, min(_SWEPT, len(names))):
         worker = files.worker_of(name)
-        if worker not in holders:
+        if worker not in holders and not is_alive(store, worker):
             remains = find_remains(store, worker)
             if remains is not None:
                 remains.remove()
@@ -238,7 +239,10 @@ class Remains(NamedTuple):
 
 
 def find_remains(store: Store, name: str) -> Remains | None:
-    """Return what is left of a worker if it is dead, else None."""
+    """Return what is left of a worker that is not alive; None if it is alive all the same, or somebody else sees to it.
+
+    Who looks whether it `is_alive` has the lock for some microseconds, too: so more than one try.
+    """
     path = store.file(files.worker_name(name))
     descriptor = -1
     if not files.is_worker(name):  # it was written by hand, and no worker can have it
@@ -246,10 +250,12 @@ def find_remains(store: Store, name: str) -> Remains | None:
     try:
         descriptor = files.open_to_lock(path)
         _probes.add(descriptor)
-        if lock_descriptor(descriptor, blocking=False):
-            remains = Remains(name, path, descriptor, *_read(descriptor))
-            descriptor = -1
-            return remains
+        for _ in range(_TRIES):
+            if lock_descriptor(descriptor, blocking=False):
+                remains = Remains(name, path, descriptor, *_read(descriptor))
+                descriptor = -1
+                return remains
+            time.sleep(_PAUSE)
     except OSError as error:
         if error.errno in _GONE:
             return Remains(name, path, -1, {}, set())

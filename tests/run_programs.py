@@ -56,7 +56,7 @@ def run(path: str, function: str, arguments: str, settings: str) -> None:
         other.hold()
         other["held"] = 1
     if options.pop("disk_full", None):
-        Tracker._end = refuse  # type: ignore[method-assign]  # only this, of all that is written
+        Tracker._end = refuse  # type: ignore[assignment]  # only this, of all that is written
     if options.pop("children_ignored", None):
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     if options.pop("lost_at_fork", None):

@@ -94,6 +94,8 @@ def test_what_the_workers_of_a_pool_have_claimed_is_given_back_when_they_end(
     ) as pool:
         found = pool.map_async(programs.claim_and_stay, range(4), chunksize=1).get(PATIENCE)
         assert sorted(found) == [*"abcd"]
+        # until each waits for its next job: Python sees to a signal that comes just before such a wait after it only
+        time.sleep(0.1)
         getattr(pool, ending)()
         pool.join()
     assert leftovers(path) == {}

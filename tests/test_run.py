@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import signal
@@ -210,13 +211,31 @@ def test_a_task_that_is_deleted_while_it_is_in_hand_is_lost_and_the_others_are_d
     assert_nothing_left(Path(tracker.path))
 
 
+def test_a_run_leaves_the_handlers_of_signals_and_what_is_blocked_as_they_were(tracker: Tracker[Any]) -> None:
+    def handlers() -> list[Any]:
+        return [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD)]
+
+    before = handlers(), signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    tracker.add_many(range(4))
+    tracker.run(functions.double, workers=2)
+    assert (handlers(), signal.pthread_sigmask(signal.SIG_BLOCK, [])) == before
+    tracker.add_many(range(4, 8))
+    with pytest.raises(ZeroDivisionError):
+        tracker.run(functions.fail, workers=2, on_error="raise")
+    assert (handlers(), signal.pthread_sigmask(signal.SIG_BLOCK, [])) == before
+
+
 def test_one_run_after_the_other_leaves_no_descriptor_open(tracker: Tracker[Any]) -> None:
-    before = 0
+    def descriptors() -> int:
+        gc.collect()  # what earlier tests have left
+        return len(os.listdir("/proc/self/fd"))
+
+    found = []
     for number in range(4):
         tracker.add_many([(number, one) for one in range(3)])
         tracker.run(functions.double, workers=2)
-        before = before or len(os.listdir("/proc/self/fd"))
-    assert len(os.listdir("/proc/self/fd")) == before
+        found.append(descriptors())
+    assert found == [found[0]] * 4
 
 
 # ----------------------------------------------------------------------------------------------------- tasks that others hold

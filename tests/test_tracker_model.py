@@ -89,13 +89,17 @@ class TwoTrackers(RuleBasedStateMachine):
             view.see(self.disk)
 
     def would_clash(self, which: int, after: Tasks, touched: set[Any]) -> bool:
-        """Whether an entry would be held with a claim, and be deleted on the disk.
+        """Whether deletions and what is held of a task would meet so that it is left open what comes of it.
 
-        What is held wins: the task would come back with a claim that nobody has, to be released by whoever notices.
+        An entry that is held with a claim brings that back when others delete it; whoever notices releases it. And of a task
+        that is deleted under hold, changed by others, and set under hold, more or less of what they changed may stay.
         """
         view, other = self.views[which], self.views[1 - which]
-        return any(key not in after and claim_of(other.held.get(key)) for key in touched) or any(
-            view.holds and key not in self.disk and claim_of(view.now().get(key)) for key in touched
+        return any(
+            (key not in after and claim_of(other.held.get(key)))
+            or (view.holds and key not in self.disk and claim_of(view.now().get(key)))
+            or (view.holds and view.held.get(key) is GONE and key in after and self.disk.get(key, {}) != view.base[key])
+            for key in touched
         )
 
     def commit(self, which: int, after: Tasks, touched: set[Any]) -> None:
