@@ -130,11 +130,13 @@ def run(
         with _sigterm_raises(tracker), progress_of(tracker, progress) as shown, _marked(tracker) as marker:
             parent = (host(), os.getpid())
             job = Job(tracker, func, batch, on_error == "raise", marker.name, parent, ignored)
-            if executor is None:
-                supervise(job, number, shown)
-            else:
-                _submit(job, number, executor, shown, marker)
-            tracker.refresh()
+            try:
+                if executor is None:
+                    supervise(job, number, shown)
+                else:
+                    _submit(job, number, executor, shown, marker)
+            finally:
+                tracker.refresh()  # after an error, too: what workers gave back is known here
             if not marker.is_whole() and tracker._others_work(ignored):
                 message = f"{marker.path}, by which workers know that the run goes on, was removed before all was done"
                 raise WorkerError(message, tracker.path)
@@ -285,9 +287,11 @@ def not_picklable(job: Job, error: BaseException) -> WorkerError:
 
 def _submit(job: Job, number: int, executor: concurrent.futures.Executor, shown: Progress, marker: Worker) -> None:
     """Have so many workers of an executor at work until all is done."""
-    futures = [executor.submit(work, job) for _ in range(number)]
-    left = set(futures)
+    futures: list[concurrent.futures.Future[Failure | None]] = []
     try:
+        for _ in range(number):  # in here, for a Ctrl-C when some have begun
+            futures.append(executor.submit(work, job))  # noqa: PERF401 - as above
+        left = set(futures)
         while left:
             ended, left = concurrent.futures.wait(left, shown.every, concurrent.futures.FIRST_COMPLETED)
             job.tracker.refresh()

@@ -68,7 +68,13 @@ class TaskDict(PersistentOrderedDict[K, Entry]):
         """Commit the entry of `key` as it is now: it was mutated in place, which nothing told the tracker."""
         if key in self:
             entries.sound(key, self[key], self.path)
-        super().sync_key(key)
+        with self._store.lock.mutex:
+            super().sync_key(key)
+            held = self._held
+            if held is not None and self._layer is None and key in held.undo and held.undo[key] is self.get(key):
+                # What it was before it was mutated nobody knows, so all that is the user's counts as changed; what is the
+                # tracker's does not. Noted now, before more is held of the task and the memory has another object.
+                held.undo[key] = {name: value for name, value in self[key].items() if name in entries.RESERVED}
 
     def _update(self, items: dict[Any, Any]) -> None:
         for key, fields in items.items():

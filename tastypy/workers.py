@@ -87,6 +87,7 @@ class Worker:
             files.rename(temporary, self.path)
         except BaseException:
             files.remove(temporary)
+            files.remove(self.path)  # a Ctrl-C may have come when it had its name
             self.abandon()
             raise
 

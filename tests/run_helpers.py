@@ -16,6 +16,8 @@ from typing import Any
 import helpers
 from helpers import hear, stored
 
+from tastypy import Tracker
+
 PATIENCE = 15
 """Seconds after which a program that does not answer counts as hanging."""
 
@@ -123,3 +125,10 @@ def assert_nothing_left(path: Path) -> None:
     files = [file.name for file in path.iterdir() if file.name.startswith("worker-") or file.suffix == ".tmp"]
     left = multiprocessing.active_children(), claimed, files
     assert left == ([], [], []), f"left are {left}"
+
+
+def filled(path: Path, number: int, max_tries: int = 0) -> Tracker[int]:
+    """A tracker with so many tasks."""
+    tracker = Tracker[int](path, max_tries)
+    tracker.add_many(range(number))
+    return tracker

@@ -84,19 +84,34 @@ def test_the_workers_of_a_pool_claim_for_themselves(tracker: Tracker[Any], path:
     assert set(tries(path).values()) == {1}
 
 
-@pytest.mark.parametrize("ending", ["close", "terminate"])
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_what_the_workers_of_a_pool_have_claimed_is_given_back_when_they_end(
-    tracker: Tracker[Any], path: Path, method: str, ending: str
+    tracker: Tracker[Any], path: Path, method: str
 ) -> None:
     with multiprocessing.get_context(method).Pool(
         2, initializer=programs.open_in_worker, initargs=(str(path),)
     ) as pool:
         found = pool.map_async(programs.claim_and_stay, range(4), chunksize=1).get(PATIENCE)
         assert sorted(found) == [*"abcd"]
-        # until each waits for its next job: Python sees to a signal that comes just before such a wait after it only
-        time.sleep(0.1)
-        getattr(pool, ending)()
+        pool.close()
         pool.join()
+    assert leftovers(path) == {}
+    assert tries(path) == {}
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_what_a_process_has_claimed_is_given_back_when_it_is_terminated(
+    tracker: Tracker[Any], path: Path, method: str
+) -> None:
+    context: Any = multiprocessing.get_context(method)
+    keys, stay = context.SimpleQueue(), context.Event()
+    crowd = [context.Process(target=programs.claim_and_wait, args=(str(path), keys, stay)) for _ in range(2)]
+    for process in crowd:
+        process.start()
+    assert sorted(keys.get() for _ in crowd) == ["a", "b"]
+    for process in crowd:
+        process.terminate()
+        process.join(PATIENCE)
+    assert [process.exitcode for process in crowd] == [-signal.SIGTERM] * 2
     assert leftovers(path) == {}
     assert tries(path) == {}

@@ -1,4 +1,4 @@
-"""What a run makes of functions that fail, of workers that die, and of workers that cannot begin."""
+"""What a run makes of functions that fail, and of workers that die."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import logging
 import multiprocessing
 import subprocess
-import sys
+import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 import run_functions as functions
 from helpers import end, hear, stored
-from run_helpers import PATIENCE, assert_nothing_left, called, start, start_run
+from run_helpers import PATIENCE, assert_nothing_left, called, filled, start_run
 
-from tastypy import Tracker, WorkerError
+from tastypy import WorkerError
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -36,13 +36,6 @@ def log(tmp_path: Path) -> Path:
     log = tmp_path / "log"
     log.touch()
     return log
-
-
-def filled(path: Path, number: int, max_tries: int = 0) -> Tracker[int]:
-    """A tracker with so many tasks."""
-    tracker = Tracker[int](path, max_tries)
-    tracker.add_many(range(number))
-    return tracker
 
 
 # ------------------------------------------------------------------------------------------------------ functions that fail
@@ -117,6 +110,25 @@ def test_an_exception_that_cannot_be_brought_here_comes_as_a_worker_error_that_s
             tracker.run(partial(functions.fail_with, name), on_error="raise")
         assert "in fail_with" in str(caught.value.__cause__)
         assert "not 0" in tracker[0]["_error"]
+    assert_nothing_left(path)
+
+
+def test_after_an_error_the_tracker_here_knows_what_became_of_all_tasks(path: Path) -> None:
+    """Of the one that failed, and of those that other workers had in hand and gave back."""
+    others = multiprocessing.Event()
+
+    def fail_one(key: int) -> None:
+        if key == 0:
+            others.wait(PATIENCE)
+            functions.fail(key)
+        others.set()
+        time.sleep(PATIENCE)
+
+    with filled(path, 4) as tracker:
+        with pytest.raises(ZeroDivisionError):
+            tracker.run(fail_one, workers=2, on_error="raise")
+        assert tracker.copy() == stored(path)
+        assert tracker.counts()[1:] == (0, 0, 0, 0, 1, 3)
     assert_nothing_left(path)
 
 
@@ -217,118 +229,3 @@ def test_workers_are_seen_to_end_where_the_program_ignores_what_becomes_of_its_c
     assert hear(program, PATIENCE) == "summary 4 0 0"
     assert end(program, PATIENCE) == 0
     assert_nothing_left(path)
-
-
-# -------------------------------------------------------------------------------------------------- how workers are started
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_it_runs_whatever_the_start_method(path: Path, log: Path, method: str) -> None:
-    filled(path, 10).close()
-    program = start_run(path, "put_down", log, method=method, workers=2, batch=2)
-    assert hear(program, PATIENCE) == "summary 10 0 0"
-    assert hear(program, PATIENCE) == ""
-    assert end(program, PATIENCE) == 0
-    assert sorted(called(log)) == [*"0123456789"]
-    assert_nothing_left(path)
-
-
-@pytest.mark.parametrize("method", ["spawn", "forkserver"])
-def test_an_error_comes_from_whatever_process_with_its_type_and_traceback(path: Path, method: str) -> None:
-    filled(path, 2).close()
-    program = start_run(path, "fail", method=method, workers=1, on_error="raise")
-    assert hear(program, PATIENCE) == "ZeroDivisionError: no 0"
-    assert end(program, PATIENCE) == 0
-    assert stored(path)[0]["_error"] == "ZeroDivisionError: no 0"
-    assert_nothing_left(path)
-
-
-@pytest.mark.parametrize("method", ["spawn", "forkserver"])
-def test_a_function_that_cannot_be_pickled_is_refused_where_processes_are_not_forked(path: Path, method: str) -> None:
-    filled(path, 2).close()
-    program = start_run(path, "double", method=method, **{"lambda": True})
-    said = hear(program, PATIENCE)
-    assert said.startswith("WorkerError: ")
-    assert "define it at the top of a module" in said
-    assert end(program, PATIENCE) == 0
-    assert {entry["_tries"] for entry in stored(path).values()} == {0}
-    assert_nothing_left(path)
-
-
-def test_a_tracker_that_cannot_be_pickled_is_refused_by_an_error_of_ours(path: Path) -> None:
-    """Its `default=` is a lambda."""
-    filled(path, 2).close()
-    program = start_run(path, "double", method="spawn", default=True)
-    said = hear(program, PATIENCE)
-    assert said.startswith("WorkerError: ")
-    assert "default" in said
-    assert end(program, PATIENCE) == 0
-    assert_nothing_left(path)
-
-
-def script(tmp_path: Path, *lines: str) -> tuple[int, str]:
-    """Run a program of its own file; its status and what it printed as errors."""
-    file = tmp_path / "script.py"
-    file.write_text("\n".join(lines))
-    ended = subprocess.run([sys.executable, file], stderr=subprocess.PIPE, timeout=PATIENCE, check=False)
-    return ended.returncode, ended.stderr.decode()
-
-
-SPAWNING = (
-    "import multiprocessing, sys",
-    "from tastypy import Tracker",
-    "def double(key):",
-    "    return 2 * key",
-)
-
-
-def test_a_program_that_spawned_workers_cannot_import_without_running_it_again_is_told_so(
-    path: Path, tmp_path: Path
-) -> None:
-    filled(path, 2).close()
-    status, errors = script(
-        tmp_path,
-        *SPAWNING,
-        "multiprocessing.set_start_method('spawn', force=True)",
-        f"Tracker({str(path)!r}).run(double, workers=2)",
-    )
-    assert status == 1
-    assert "tastypy.errors.WorkerError" in errors
-    assert 'start it under `if __name__ == "__main__":`' in errors
-    assert {entry["_tries"] for entry in stored(path).values()} == {0}
-    assert_nothing_left(path)
-
-
-def test_a_function_that_the_workers_cannot_find_is_told_as_one_that_cannot_be_pickled(path: Path) -> None:
-    """Pickle stores no more than its name: of a program from the command line, or a notebook, there is nothing to import."""
-    filled(path, 2).close()
-    program = [*SPAWNING, "multiprocessing.set_start_method('spawn')", f"Tracker({str(path)!r}).run(double, workers=1)"]
-    ended = subprocess.run(
-        [sys.executable, "-c", "\n".join(program)], stderr=subprocess.PIPE, timeout=PATIENCE, check=False
-    )
-    assert ended.returncode == 1
-    last = ended.stderr.decode().splitlines()[-1]
-    assert last.startswith("tastypy.errors.WorkerError: ")
-    assert "define it at the top of a module" in last
-    assert_nothing_left(path)
-
-
-@pytest.mark.parametrize("workers", [1, 3])
-def test_workers_that_die_before_they_begin_are_not_replaced_for_ever(path: Path, workers: int) -> None:
-    filled(path, 2).close()
-    program = start_run(path, "double", workers=workers, lost_at_fork=True)
-    said = hear(program, PATIENCE)
-    assert said.startswith("WorkerError: ")
-    assert "ended with status 3 before it began" in said
-    assert said.endswith('"__main__":`'), "and no worker is left"
-    assert end(program, PATIENCE) == 0
-    assert_nothing_left(path)
-
-
-@pytest.mark.parametrize("method", ["spawn", "forkserver"])
-def test_processes_that_the_program_starts_later_can_be_terminated(path: Path, method: str) -> None:
-    """Whatever was blocked while workers were started: a process for good inherits it otherwise."""
-    filled(path, 1).close()
-    program = start("terminate_another_process", path, method)
-    assert hear(program, PATIENCE) == "it ended with -15"
-    assert end(program, PATIENCE) == 0

@@ -181,6 +181,20 @@ def test_what_is_held_of_a_task_that_was_finished_meanwhile_does_not_undo_that(
         assert_right(tracker)
 
 
+def test_what_was_mutated_in_place_under_hold_stays_when_more_is_held_of_the_task(
+    one: Tracker[Any], other: Tracker[Any]
+) -> None:
+    one.hold()
+    one["a"]["mine"] = 1
+    one.update("a")
+    one.update({"a": {"more": 2}})
+    other.update({"a": {"theirs": 3}})
+    one.unhold()
+    entry = stored(one.path)["a"]
+    assert (entry.get("mine"), entry["more"], entry["theirs"]) == (1, 2, 3)
+    assert_right(one)
+
+
 def test_what_is_held_anew_is_a_change_of_what_was_committed_meanwhile(one: Tracker[Any], other: Tracker[Any]) -> None:
     one.hold()
     one.update({"a": {"mine": 1, "both": 1}})

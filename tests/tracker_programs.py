@@ -422,8 +422,8 @@ def fork_beside_a_claim(path: str, call: str) -> None:
     assert reached.wait(helpers.PATIENCE)
     child = os.fork()
     if child == 0:
+        say(os.getpid())  # what is done at a fork is done
         wait_for_the_end()
-    say(child)
     wait()
     forked.set()
     assert has_claimed.wait(helpers.PATIENCE)
@@ -454,6 +454,14 @@ def claim_and_stay(_: int) -> Any:
     """Claim a task, and leave it claimed when the Pool ends its workers; its key."""
     task = _tracker.claim()
     return task and task.key
+
+
+def claim_and_wait(path: str, keys: Any, stay: Any) -> None:
+    """Claim a task, tell which one, and have it in hand until this process ends."""
+    task = Tracker[Any](path).claim()
+    keys.put(task and task.key)
+    stay.wait()
+    assert task
 
 
 def main() -> None:
