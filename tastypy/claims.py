@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import random
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -55,8 +56,12 @@ class ClaimedDict(TaskDict[K]):
         self._doubtful = False  # whether there may be claims of this worker that none of its tasks has
         self._worker: workers.Worker | None = None  # this process's, once it has claimed something here
         super().__init__(path, max_tries, mode, **options)
-        if self._store.writable:
-            lifecycle.take_signals()  # now, for claims in threads, where it cannot be done
+        # Now, for claims in threads, where it cannot be done. But not in a worker of multiprocessing before it has claimed
+        # something: `Pool.terminate` sends one SIGTERM and waits for ever, and CPython does not run a handler written in Python
+        # if the signal comes just before the main thread begins to wait in C.
+        multiprocessing = sys.modules.get("multiprocessing.process")
+        if self._store.writable and (multiprocessing is None or multiprocessing.parent_process() is None):
+            lifecycle.take_signals()
 
     # --- the begin of a claim
 

@@ -104,8 +104,8 @@ def test_what_a_process_has_claimed_is_given_back_when_it_is_terminated(
     tracker: Tracker[Any], path: Path, method: str
 ) -> None:
     context: Any = multiprocessing.get_context(method)
-    keys, stay = context.SimpleQueue(), context.Event()
-    crowd = [context.Process(target=programs.claim_and_wait, args=(str(path), keys, stay)) for _ in range(2)]
+    keys = context.SimpleQueue()
+    crowd = [context.Process(target=programs.claim_and_wait, args=(str(path), keys)) for _ in range(2)]
     for process in crowd:
         process.start()
     assert sorted(keys.get() for _ in crowd) == ["a", "b"]

@@ -456,12 +456,12 @@ def claim_and_stay(_: int) -> Any:
     return task and task.key
 
 
-def claim_and_wait(path: str, keys: Any, stay: Any) -> None:
-    """Claim a task, tell which one, and have it in hand until this process ends."""
+def claim_and_wait(path: str, keys: Any) -> None:
+    """Claim a task, tell which one, and have it in hand until a signal ends this process."""
     task = Tracker[Any](path).claim()
     keys.put(task and task.key)
-    stay.wait()
-    assert task
+    with task or contextlib.nullcontext():
+        wait_for_the_end()
 
 
 def main() -> None:
