@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from stress.changes import MARK, SHARD_BYTES, Entries, Writer
-from stress.judging import Known, WrongError, go_on, judge_files, judge_total, read
+from stress.command import WrongError
+from stress.judging import Known, go_on, judge_files, judge_total, read
 from tastypy import POD
 
 if TYPE_CHECKING:

@@ -1,39 +1,30 @@
 """Kill writers at any moment and at every system call, cut journals at every byte, and judge what is left.
 
-    python -m stress.crash                       every way, a minute of kills at random moments
-    python -m stress.crash --quick               a sample of all that, in less than a minute
-    python -m stress.crash --seconds 3600        an hour of random kills
-    python -m stress.crash --seed 7              the same changes again (the moments of the kills are never the same)
-
 What is right is known beforehand (see `changes`): everything that was acknowledged is there, the one change in flight is
 there whole or not at all, order included; a reader sees it without the lock, `check()` finds nothing, and the next writer
-goes on from it. If something is wrong, it is printed, the directory is kept, and the exit status is 1.
+goes on from it. The changes follow from the seed; the moments of the random kills are never the same.
 """
 
 from __future__ import annotations
 
-import argparse
 import multiprocessing
 import os
 import random
 import shutil
 import signal
 import sys
-import tempfile
 import time
 from collections import Counter
-from contextlib import contextmanager
-from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stress.calls import Program, dead_writers, kill_at_calls, no_strace
 from stress.changes import SHARD_BYTES, Entries, Writer
-from stress.judging import Known, WrongError, go_on, judge_files, judge_total, read
+from stress.command import Trial, WrongError, command
+from stress.judging import Known, go_on, judge_files, judge_total, read
 from tastypy import POD
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
     from multiprocessing.context import ForkProcess
 
 _PATIENCE = 60  # seconds after which a process is given up
@@ -150,85 +141,41 @@ def cut_everywhere(place: Path, writer: Writer, kinds: set[str], stored: dict[st
     raise WrongError(message)
 
 
-@contextmanager
-def _part(title: str) -> Iterator[Callable[[Counter[str]], object]]:
-    """Print, at the end, the counts that a part reports by calling what this yields."""
-    start = time.monotonic()
-    counts: Counter[str] = Counter()
-    yield counts.update
-    told = ", ".join(f"{number:,} {name}" for name, number in counts.items())
-    print(f"{title}: {told} ({time.monotonic() - start:.0f} s)", flush=True)
-
-
-def _run(place: Path, seed: int, seconds: float, *, quick: bool) -> None:
-    chance = random.Random(seed)
-    places = (place / str(number) for number in count())
-
+def _run(trial: Trial) -> None:
     for title, most in (("kills, a writer for itself", 1), ("kills, writers sharing a directory", 4)):
-        with _part(title) as add:
-            end = time.monotonic() + seconds / 2
-            while time.monotonic() < end:
-                path = next(places)
+        with trial.part(title) as figures:
+            chance = trial.chance(title)
+            for _ in trial.rounds(1 / 2):
+                path = trial.path()
                 size = chance.randint(min(2, most), most)
                 hands = [
                     Hand(Writer(chance.randrange(1 << 30), f"w{number}", alone=size == 1)) for number in range(size)
                 ]
-                add(kill_at_random(path, hands, chance, rounds=8))
+                figures.update(kill_at_random(path, hands, chance, rounds=8))
                 shutil.rmtree(path)
 
     kinds = {"transaction", "front"}
-    if not quick:
+    if not trial.quick:
         kinds |= {"set", "delete", "pop", "update", "back", "clear"}  # "held" is folded at its end
-    for gzipped in (False,) if quick else (False, True):
-        with _part(f"journals cut at every byte, gzipped={gzipped}") as add:
-            path = next(places)
+    for gzipped in (False,) if trial.quick else (False, True):
+        with trial.part(f"journals cut at every byte, gzipped={gzipped}") as figures:
+            path = trial.path()
             path.mkdir()
-            add(
-                cut_everywhere(
-                    path, Writer(seed, "w", alone=True), kinds, {"shard_bytes": SHARD_BYTES, "gzipped": gzipped}
-                )
-            )
+            writer = Writer(trial.seed, "w", alone=True)
+            figures.update(cut_everywhere(path, writer, kinds, {"shard_bytes": SHARD_BYTES, "gzipped": gzipped}))
 
     if reason := no_strace():
         print(f"kills at system calls: left out, {reason}")
         return
     for title, first, last in (("a new directory", 0, 12), ("a directory of dead writers", 40, 60)):
-        with _part(f"kills at system calls, {title}") as add:
-            path = next(places)
+        with trial.part(f"kills at system calls, {title}") as figures:
+            path = trial.path()
             path.mkdir()
-            writer = Writer(seed, "w", alone=True)
+            writer = Writer(trial.seed, "w", alone=True)
             origin = dead_writers(path, writer, first) if first else None
-            add(kill_at_calls(path, Program(writer, first, last, origin), chance, 40 if quick else None))
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Run the command; return its exit status."""
-    parser = argparse.ArgumentParser(prog="python -m stress.crash", description=str(__doc__).partition("\n")[0])
-    parser.add_argument("--quick", action="store_true", help="a sample, in less than a minute")
-    parser.add_argument("--seconds", type=float, metavar="S", help="of random kills (default 60, with --quick 12)")
-    parser.add_argument("--seed", type=int, metavar="N", help="of the changes (default: random; it is printed)")
-    parser.add_argument(
-        "--dir", type=Path, metavar="DIR", help="where the data lies (default: the temporary directory)"
-    )
-    options = parser.parse_args(arguments)
-    seed = random.randrange(1 << 30) if options.seed is None else options.seed
-    seconds = options.seconds if options.seconds is not None else 12 if options.quick else 60
-    place = Path(tempfile.mkdtemp(prefix="tastypy-crash-", dir=options.dir))
-    print(f"seed {seed}, data in {place}", flush=True)
-    try:
-        _run(place, seed, seconds, quick=options.quick)
-    except Exception as error:
-        print(f"WRONG (seed {seed}; the directory is kept: {place})")
-        if not isinstance(error, WrongError):
-            raise
-        print(error, *getattr(error, "__notes__", ()), sep="\n")
-        return 1
-    except BaseException:
-        shutil.rmtree(place)
-        raise
-    shutil.rmtree(place)
-    return 0
+            program = Program(writer, first, last, origin)
+            figures.update(kill_at_calls(path, program, trial.chance(title), 40 if trial.quick else None))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command("crash", __doc__, _run, seconds=60, quick=12))

@@ -6,14 +6,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from stress.changes import TOTAL, Entries, Writer
+from stress.command import WrongError
 from tastypy import POD, MissingPODError
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-
-class WrongError(Exception):
-    """Something is there that must not be, or is not there that must be."""
 
 
 @dataclass

@@ -1,34 +1,28 @@
 """Kill, terminate, interrupt, stop and restart workers of a tracker at random moments under load, and judge what they did.
 
-    python -m stress.tracker                       rounds for a minute
-    python -m stress.tracker --quick               eight seconds of them
-    python -m stress.tracker --seconds 3600        an hour of them
-    python -m stress.tracker --rounds 3 --seed 7   the same three plans again (the moments of the kills are never the same)
+The plans follow from the seed; the moments of the kills are never the same.
 
 What the workers did is known from what they wrote down outside the tracker (see `worker`), and how each of them ended.
 So it is known what must hold: no two live workers were ever at one task; each task was done, once, or tried as often as
 allowed; its tries are those that ended, and those that a kill ended, and no others; the figures equal a recount; `check()`
-finds nothing, and nothing is left of the dead. If something is wrong, it is printed, the directory is kept, and the exit
-status is 1.
+finds nothing, and nothing is left of the dead.
 """
 
 from __future__ import annotations
 
-import argparse
 import multiprocessing
 import os
 import random
 import shutil
 import signal
 import sys
-import tempfile
 import time
 from collections import Counter
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stress.judging import WrongError
+from stress.command import Trial, WrongError, command
 from stress.worker import INTERRUPTED, Plan, lines_of, recount, work
 from tastypy import POD, Task
 
@@ -289,43 +283,13 @@ def play(place: Path, chance: random.Random) -> Counter[str]:
     return Counter({"rounds": 1, "tasks": len(found), "done": done, "tries": tries}) + crew.counts
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run the command; return its exit status."""
-    parser = argparse.ArgumentParser(prog="python -m stress.tracker", description=str(__doc__).partition("\n")[0])
-    parser.add_argument("--quick", action="store_true", help="eight seconds of rounds")
-    parser.add_argument("--seconds", type=float, metavar="S", help="after which no round begins (default 60)")
-    parser.add_argument("--rounds", type=int, metavar="N", help="how many rounds at most")
-    parser.add_argument("--seed", type=int, metavar="N", help="of the plans (default: random; it is printed)")
-    parser.add_argument(
-        "--dir", type=Path, metavar="DIR", help="where the data lies (default: the temporary directory)"
-    )
-    options = parser.parse_args(arguments)
-    seed = random.randrange(1 << 30) if options.seed is None else options.seed
-    seconds = options.seconds if options.seconds is not None else 8 if options.quick else 60
-    place = Path(tempfile.mkdtemp(prefix="tastypy-tracker-", dir=options.dir))
-    print(f"seed {seed}, data in {place}", flush=True)
-    start = time.monotonic()
-    figures: Counter[str] = Counter()
-    try:
-        for number in count():
-            if number == options.rounds or time.monotonic() - start > seconds:
-                break
-            figures += play(place / str(number), random.Random(f"{seed} {number}"))
-            shutil.rmtree(place / str(number))
-    except Exception as error:
-        print(f"WRONG (seed {seed}, round {number}; the directory is kept: {place})")
-        if not isinstance(error, WrongError):
-            raise
-        print(error, *getattr(error, "__notes__", ()), sep="\n")
-        return 1
-    except BaseException:
-        shutil.rmtree(place)
-        raise
-    shutil.rmtree(place)
-    told = ", ".join(f"{number:,} {name}" for name, number in figures.items())
-    print(f"{told} ({time.monotonic() - start:.0f} s)")
-    return 0
+def _play_all(trial: Trial) -> None:
+    with trial.part("workers of a tracker") as figures:
+        for number in trial.rounds():
+            path = trial.path()
+            figures.update(play(path, trial.chance(number)))
+            shutil.rmtree(path)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command("tracker", __doc__, _play_all, seconds=60, quick=8))
