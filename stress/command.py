@@ -26,17 +26,20 @@ class Trial:
 
     Attributes:
         place: a directory of its own; seed: of what is chosen at random; quick: whether a sample of all is enough.
-        only: the names of the parts that were asked for; empty for all.
     """
 
     def __init__(self, options: argparse.Namespace, place: Path, seed: int, seconds: float) -> None:
         self.place = place
         self.seed = seed
         self.quick: bool = options.quick
-        self.only: Sequence[str] = options.only or ()
+        self._only: Sequence[str] = getattr(options, "only", None) or ()
         self._most: int | None = options.rounds
         self._seconds = seconds
         self._paths = 0
+
+    def wants(self, part: str) -> bool:
+        """Tell whether this part was asked for, by its name or since none was named."""
+        return not self._only or part in self._only
 
     def chance(self, *names: object) -> random.Random:
         """Return random numbers that follow from the seed and these names."""
@@ -97,7 +100,8 @@ def command(
     parser.add_argument(
         "--dir", type=Path, metavar="DIR", help="where the data lies (default: the temporary directory)"
     )
-    parser.add_argument("--only", nargs="+", metavar="PART", choices=parts, help=f"of {', '.join(parts)}")
+    if parts:
+        parser.add_argument("--only", nargs="+", metavar="PART", choices=parts, help=f"of {', '.join(parts)}")
     options = parser.parse_args(arguments)
     if options.seconds is None:
         options.seconds = quick if options.quick else seconds
