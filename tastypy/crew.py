@@ -141,7 +141,8 @@ def _undisturbed(method: str) -> Iterator[None]:
     elif threading.current_thread() is threading.main_thread():
         # not blocked: the server that forks would have them blocked for ever, and all that comes from it
         came: list[int] = []
-        heeded = [one for one in _SIGNALS if signal.getsignal(one) is not signal.SIG_IGN]
+        # None: a handler that was not installed from Python, which could not be put back
+        heeded = [one for one in _SIGNALS if signal.getsignal(one) not in (signal.SIG_IGN, None)]
         handlers = {one: signal.signal(one, lambda number, _: came.append(number)) for one in heeded}
         try:
             yield

@@ -61,6 +61,8 @@ class DirectoryLock:
         deferred: what signal handlers and finalisers asked for inside a commit, for its end.
     """
 
+    descriptor = -1  # here, for `__del__` after a Ctrl-C at the first instruction of what follows
+
     def __init__(self, path: str, descriptor: int, *, writable: bool = True) -> None:
         self.path = path
         self.descriptor = descriptor

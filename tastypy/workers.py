@@ -274,7 +274,7 @@ def _read(descriptor: int) -> tuple[dict[str, Any], set[str]]:
     parsed: list[Any] = []
     for line in lines:
         try:
-            parsed.append(orjson.loads(line))
+            parsed.append(orjson.loads(line.strip(b"\0")))  # a slot may be written before the one in front of it
         except orjson.JSONDecodeError:
             parsed.append(None)
     who = parsed[0] if parsed and isinstance(parsed[0], dict) else {}

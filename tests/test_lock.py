@@ -328,3 +328,8 @@ def test_the_descriptor_goes_with_the_last_user_of_the_lock(tmp_path: Path) -> N
     del other
     with pytest.raises(OSError, match="Bad file"):
         os.fstat(descriptor)
+
+
+def test_a_lock_whose_construction_was_interrupted_is_dropped_in_silence() -> None:
+    """Ctrl-C may come at the first instruction of `__init__`; an exception in `__del__` would fail this test."""
+    DirectoryLock.__new__(DirectoryLock)

@@ -28,7 +28,7 @@ from run_helpers import (
     wait_until_gone,
 )
 
-from tastypy import Tracker
+from tastypy import Tracker, crew
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -245,3 +245,11 @@ def test_a_terminal_that_is_closed_ends_all_and_releases_their_tasks(tasks: Path
     wait_until_gone(processes)
     assert_untried(tasks)
     assert not [key for key, entry in stored(tasks).items() if "_claim" in entry]
+
+
+def test_a_signal_handler_that_was_not_installed_from_python_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`signal.getsignal` gives None for it, and nothing can put it back."""
+    monkeypatch.setattr(signal, "getsignal", lambda _: None)
+    monkeypatch.setattr(signal, "signal", lambda *_: pytest.fail("a handler was replaced"))
+    with crew._undisturbed("spawn"):
+        pass

@@ -226,6 +226,16 @@ def test_a_task_of_a_batch_is_in_hand_once_its_block_is_entered(tracker: Tracker
         assert in_hand(file) == {tasks[1].claim["token"]}
 
 
+def test_a_token_is_read_though_the_one_in_front_of_it_is_not_written_yet(tracker: Tracker[Any], path: Path) -> None:
+    """Two threads take tasks in hand, and the second one writes first."""
+    claimed(tracker)
+    (file,) = worker_files(path)
+    token = "0123456789abcdef"
+    with file.open("ab") as end:
+        end.write(b"\0" * 19 + f'"{token}"\n'.encode())
+    assert token in workers.seen(tracker._store)[0].in_hand
+
+
 def test_the_file_may_be_read_and_written_by_those_who_may_read_and_write_the_directory(
     tracker: Tracker[Any], path: Path
 ) -> None:
