@@ -2,6 +2,10 @@
 
 The only module that writes. Every system call goes through the name `os` of this module, so that tests may put one in its
 place that fails, and through nothing that a network file system answers from a cache (see the documentation, "Design").
+
+Whoever may write in the directory may put anything there under one of our names. What is opened in here is a regular file
+of one name, or an error that says what it is: no link is followed, nothing is waited for, and no file of holes is read to
+its end. The path of the directory itself is the user's own, and may lead over symbolic links.
 """
 
 from __future__ import annotations
@@ -9,8 +13,12 @@ from __future__ import annotations
 import errno
 import os
 import re
+import stat
+import time
 from contextlib import suppress
 from typing import NamedTuple
+
+from tastypy.errors import StorageError
 
 LOCK = ".lock"
 _NAMES = re.compile(
@@ -30,6 +38,19 @@ _LOCAL = frozenset(
 
 
 _STALE_TRIES = 10
+_LEASE_TRIES, _LEASE_PAUSE = 100, 0.02  # seconds in between
+# neither a symbolic link nor a FIFO without a writer, a lease or a terminal are anything to follow or wait for
+_SAFE = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
+_NO_FILE = {
+    errno.ELOOP: "a symbolic link",
+    errno.EMLINK: "a symbolic link",  # as the BSDs say it
+    errno.EISDIR: "a directory",
+    errno.ENXIO: "a socket, a FIFO or a device",
+    errno.ENODEV: "a device",
+}
+_MOST_NULS = (
+    1 << 26
+)  # bytes; no file of ours has any in its text, but what a power cut left may, as far as a journal goes
 
 
 class Name(NamedTuple):
@@ -114,12 +135,12 @@ def is_local(descriptor: int) -> bool:
 
 def open_to_read(path: str) -> int:
     """Open a file that is only read; return the descriptor."""
-    return _open(path, os.O_RDONLY | os.O_CLOEXEC)
+    return _open(path, os.O_RDONLY)
 
 
 def open_to_append(path: str) -> int:
     """Open a file that is there, to read it and to append to it; return the descriptor."""
-    return _open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
+    return _open(path, os.O_RDWR | os.O_APPEND)
 
 
 def open_to_lock(path: str, *, writable: bool = True) -> int:
@@ -127,18 +148,54 @@ def open_to_lock(path: str, *, writable: bool = True) -> int:
 
     A network file system wants it to be writable for a lock that excludes all others.
     """
-    return _open(path, (os.O_RDWR if writable else os.O_RDONLY) | os.O_CLOEXEC)
+    return _open(path, os.O_RDWR if writable else os.O_RDONLY)
 
 
 def _open(path: str, flags: int) -> int:
-    # A network file system may know the name by a handle that is no more valid; the next look-up gets a new one.
-    for _ in range(_STALE_TRIES):
+    """Open a regular file that is there; what is written to has no other name, which may be in somebody else's directory.
+
+    Raises:
+        StorageError: it is something else.
+    """
+    try:
+        descriptor = _open_patiently(path, flags | _SAFE)
+    except OSError as error:
+        if error.errno in _NO_FILE:
+            raise _refused(path, _NO_FILE[error.errno], error.errno) from error
+        raise
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise _refused(path, "a FIFO, a directory or a device", errno.EINVAL)  # noqa: TRY301 - the cleanup is one
+        if flags & os.O_RDWR and status.st_nlink > 1:
+            what = f"a file of {status.st_nlink} names (hard links: was the directory copied by `cp -al`? Use `cp -a`)"
+            raise _refused(path, what, errno.EMLINK)  # noqa: TRY301 - as above
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _open_patiently(path: str, flags: int) -> int:
+    stale = leased = 0
+    while True:
         try:
             return os.open(path, flags)
         except OSError as error:
-            if error.errno != errno.ESTALE:
+            # A network file system may know the name by a handle that is no more valid; the next look-up gets a new one.
+            # A server gives its clients leases on files; who opens one there without waiting has them called back.
+            if error.errno == errno.ESTALE and stale < _STALE_TRIES:
+                stale += 1
+            elif error.errno == errno.EAGAIN and leased < _LEASE_TRIES:
+                leased += 1
+                time.sleep(_LEASE_PAUSE)
+            else:
                 raise
-    return os.open(path, flags)
+
+
+def _refused(path: str, what: str, number: int) -> StorageError:
+    message = f"{path} is {what}, which tastypy does not put there; it was left alone. Find out who put it there, and remove it"
+    return StorageError(message, path, number)
 
 
 def read_at(descriptor: int, size: int, offset: int) -> bytes:
@@ -147,14 +204,31 @@ def read_at(descriptor: int, size: int, offset: int) -> bytes:
 
 
 def read_from(descriptor: int, offset: int) -> bytes:
-    """Return all bytes from `offset` to the end, however large the file became meanwhile."""
+    """Return all bytes from `offset` to the end, however large the file became meanwhile.
+
+    Raises:
+        StorageError: they are NUL bytes by the million, of the holes of a sparse file: a terabyte of them takes no space.
+    """
     parts = []
     size = 1 << 14
+    nuls = 0
     while part := os.pread(descriptor, size, offset):
         parts.append(part)
         offset += len(part)
         size = 1 << 22
+        nuls += part.count(0)
+        if nuls > _MOST_NULS:
+            path = _path_of(descriptor)
+            message = f"{path} has {nuls:,} NUL bytes or more, which no file of a POD has; it was left alone: remove it"
+            raise StorageError(message, path, errno.EFBIG)
     return b"".join(parts)
+
+
+def _path_of(descriptor: int) -> str:
+    """Return the path of an open file, for a message."""
+    with suppress(OSError):
+        return os.readlink(f"/proc/self/fd/{descriptor}")
+    return "a file"
 
 
 def read_file(path: str, offset: int = 0) -> bytes:
@@ -174,7 +248,7 @@ def read_end(descriptor: int, size: int) -> tuple[bytes, int]:
 
 def size_and_inode(path: str) -> tuple[int, int]:
     """Return the size of a file and its inode; to be trusted on local file systems only."""
-    status = os.stat(path)
+    status = os.lstat(path)
     return status.st_size, status.st_ino
 
 
@@ -214,10 +288,10 @@ def create(path: str, permissions: int, *, exclusive: bool = True, append: bool 
 def open_lock(path: str, permissions: int) -> int:
     """Open `.lock`, created if need be; not to append, since its one line is replaced in place."""
     try:
-        return _open(path, os.O_RDWR | os.O_CLOEXEC)
+        return open_to_lock(path)
     except FileNotFoundError:
         os.close(create(path, permissions, exclusive=False))
-        return _open(path, os.O_RDWR | os.O_CLOEXEC)
+        return open_to_lock(path)
 
 
 def append(descriptor: int, data: bytes) -> None:
@@ -253,7 +327,7 @@ def close(descriptor: int) -> None:
 
 def cut(path: str, offset: int) -> None:
     """Cut the file off at `offset`, by a descriptor of its own."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    descriptor = _open(path, os.O_RDWR)
     try:
         os.ftruncate(descriptor, offset)
     finally:

@@ -66,7 +66,7 @@ class DirectoryLock:
     def __init__(self, path: str, descriptor: int, *, writable: bool = True) -> None:
         self.path = path
         self.descriptor = descriptor
-        self._flags = (os.O_RDWR if writable else os.O_RDONLY) | os.O_CLOEXEC
+        self._writable = writable
         self._identity = _identity(descriptor)
         self.bad_epoch = 0
         self.local = files.is_local(descriptor)
@@ -98,7 +98,7 @@ class DirectoryLock:
         """Return the descriptor, opened anew in a forked child."""
         if self.descriptor < 0:
             try:
-                descriptor = os.open(self.path, self._flags)
+                descriptor = files.open_to_lock(self.path, writable=self._writable)
             except FileNotFoundError:
                 raise DirectoryGoneError(_gone(self.path), self.path) from None
             if _identity(descriptor) != self._identity:

@@ -305,6 +305,8 @@ def seen(store: Store) -> list[Seen]:
         _probes.add(descriptor)
         try:
             found.append(Seen(files.worker_of(file), _is_locked(descriptor), *_read(descriptor)))
+        except OSError as error:
+            log.warning("%s cannot be read: %s", store.file(file), error)
         finally:
             _probes.discard(descriptor)
             os.close(descriptor)
