@@ -16,7 +16,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
-from zlib import crc32
+from zlib import crc32, decompressobj
+from zlib import error as zlib_error
 
 import orjson
 
@@ -60,15 +61,15 @@ class LockLine(NamedTuple):
 
 
 LOCK_LINE_BYTES = len(LockLine("0" * 16, 0).encode())
+_LOCK_LINE = re.compile(rb'(\{"id":"([0-9a-f]{16})","epoch": *(\d+)),"crc":"([0-9a-f]{8})"\}\n')
 
 
 def decode_lock_line(data: bytes) -> LockLine | None:
     """Return what the line says, or None if it is empty or damaged."""
-    body, mark, check = data.rpartition(b',"crc":"')
-    if not mark or len(data) != LOCK_LINE_BYTES or check != b'%08x"}\n' % crc32(body):
+    match = _LOCK_LINE.fullmatch(data) if len(data) == LOCK_LINE_BYTES else None
+    if match is None or match[4] != b"%08x" % crc32(match[1]):
         return None
-    fields = orjson.loads(data)
-    return LockLine(fields["id"], fields["epoch"])
+    return LockLine(match[2].decode(), int(match[3]))
 
 
 # --- a journal
@@ -107,7 +108,9 @@ class Header(NamedTuple):
 
 
 def decode_header(line: bytes, name: str) -> Header | None:
-    """Return the header that `line` is (with or without its newline), or None if it is damaged or incomplete.
+    """Return the header that `line` is (with or without its newline), or None if it is damaged, incomplete or none of ours.
+
+    Files are named by what it says, so it is believed in nothing but numbers.
 
     Raises:
         FormatVersionError: a newer tastypy wrote it; `name` is what the message calls the file.
@@ -115,13 +118,26 @@ def decode_header(line: bytes, name: str) -> Header | None:
     line = line.removesuffix(b"\n")
     if not is_good(line):
         return None
-    fields = orjson.loads(line)
+    try:
+        fields = orjson.loads(line)
+    except ValueError:
+        return None
     version = fields.get("tastypy")
     if version != VERSION:
         message = f"{name} is of format {version}, this tastypy reads format {VERSION}: install a newer tastypy"
         raise FormatVersionError(message, name)
-    shards = tuple(Shard(*shard) for shard in fields["shards"])
-    return Header(**{field: fields[field] for field in Header._fields[:-1]}, shards=shards)
+    try:
+        shards = tuple(Shard(*shard) for shard in fields["shards"])
+        header = Header(**{field: fields[field] for field in Header._fields[:-1]}, shards=shards)
+    except (KeyError, TypeError):
+        return None
+    numbers = [header.epoch, header.before, header.seq, header.shard_bytes, header.next]
+    numbers += [number for shard in shards for number in shard[:4]]
+    return header if type(header.id) is str and all(map(_is_count, numbers)) else None
+
+
+def _is_count(number: object) -> bool:
+    return type(number) is int and number >= 0
 
 
 def batch_content(
@@ -182,27 +198,53 @@ def read_lines(data: bytes, seq: int) -> Lines:
     if good < len(lines) or tail:
         trouble = "damaged" if any(map(is_good, rest)) else "torn"
     # one call for all of them: a third of the time that a call for each takes
-    records = orjson.loads(b"[%b]" % b",".join(lines[:good])) if good else []
+    try:
+        records = _parsed(lines[:good]) if good else []
+    except _NOT_PARSED:
+        # a line with a right crc that is none of ours: somebody wrote it by hand
+        good = next(index for index in range(good) if not _is_parsed(lines[index]))
+        trouble, rest = "damaged", lines[good + 1 :]
+        records = _parsed(lines[:good])
     seal = 0
     if records and "seal" in records[-1]:
         seal = records.pop()["seal"]
+        if not _is_count(seal):
+            good, trouble, rest, seal = good - 1, "damaged", lines[good:], 0
     numbers = [record.get("seq") for record in records]
     if numbers != list(range(seq + 1, seq + 1 + len(records))):
         good = next(index for index, number in enumerate(numbers) if number != seq + 1 + index)
         trouble, seal = "disorder", 0
         del records[good:]
     del lines[good:]
-    if b'"#' in data:
-        for record in records:
-            _decode_record(record)
     synced = 0
     if b'"synced":' in data:
         # what a good line after a bad one says to be on stable storage includes the bad one
-        later = [orjson.loads(line) for line in rest if is_good(line)] if trouble == "damaged" else []
-        synced = max((record.get("synced", 0) for record in (*records, *later)), default=0)
+        later = _parsed([*filter(_is_parsed, filter(is_good, rest))]) if trouble == "damaged" else []
+        marks = [record.get("synced", 0) for record in (*records, *later)]
+        synced = max(filter(_is_count, marks), default=0)
     length = sum(map(len, lines)) + len(lines)
     last = len(lines[-1]) + 1 if lines else 0
     return Lines(records, lines, length, last, seq + len(records), seal, synced, trouble)
+
+
+_NOT_PARSED = (ValueError, TypeError, RecursionError)  # what JSON, or the JSON of a key, may be in hostile hands
+
+
+def _parsed(lines: Sequence[bytes]) -> list[Record]:
+    text = b"[%b]" % b",".join(lines)
+    records: list[Record] = orjson.loads(text)
+    if b'"#' in text:
+        for record in records:
+            _decode_record(record)
+    return records
+
+
+def _is_parsed(line: bytes) -> bool:
+    try:
+        _parsed([line])
+    except _NOT_PARSED:
+        return False
+    return True
 
 
 def _decode_record(record: Record) -> None:
@@ -216,18 +258,39 @@ def _decode_record(record: Record) -> None:
 # --- a shard
 
 
+_PLAIN = 1 << 26  # bytes of text that a shard may always unpack to, however few bytes it has
+_MOST_RATIO = 100  # a text beyond that is not longer than so many times the shard
+
+
+def _most_text(size: int) -> int:
+    """Return how long a text `size` bytes may unpack to: gzip would allow a thousand times as many."""
+    return max(_PLAIN, _MOST_RATIO * size)
+
+
 def pack(text: bytes) -> bytes:
-    """Return the text as gzip holds it."""
+    """Return the text as gzip holds it; as it is, if it were to become too small to be told from a bomb."""
     import gzip  # noqa: PLC0415 - seldom needed, and a tenth of the time of importing this package
 
-    return gzip.compress(text, 6, mtime=0)
+    data = gzip.compress(text, 6, mtime=0)
+    return data if len(text) <= _most_text(len(data)) else gzip.compress(text, 0, mtime=0)
 
 
 def unpack(data: bytes) -> bytes:
-    """Return the text of `pack`."""
-    import gzip  # noqa: PLC0415 - as above
+    """Return the text of `pack`.
 
-    return gzip.decompress(data)
+    Raises:
+        ValueError: it is none, or longer than `pack` allows for.
+    """
+    most = _most_text(len(data))
+    unpacking = decompressobj(wbits=31)
+    try:
+        text = unpacking.decompress(data, most + 1)
+    except zlib_error as error:
+        raise ValueError(str(error)) from error
+    if len(text) > most or not unpacking.eof or unpacking.unused_data:
+        message = f"{len(data)} bytes that unpack to more than {most:,}" if len(text) > most else "not one gzip file"
+        raise ValueError(message)
+    return text
 
 
 _FIRST, _BETWEEN, _LAST = b"{\n", b",\n", b"\n}\n"
@@ -245,10 +308,23 @@ def shard_entries(text: bytes) -> list[bytes]:
 
 
 def shard_dict(text: bytes) -> dict[Any, Any]:
-    """Return the shard as a dict, its keys decoded."""
+    """Return the shard as a dict, its keys decoded.
+
+    Raises:
+        ValueError: it is none.
+    """
     entries: dict[str, Any] = orjson.loads(text)
+    if type(entries) is not dict:
+        message = "not a JSON object"
+        raise ValueError(message)
     # a look for one byte takes a tenth of the time
-    return decode_keys(entries) if b"#" in text and b'\n"#' in text else entries
+    if b"#" not in text or b'\n"#' not in text:
+        return entries
+    try:
+        return decode_keys(entries)
+    except (TypeError, RecursionError) as error:
+        message = f"a key that is none: {error}"
+        raise ValueError(message) from error
 
 
 def index_key(key: object) -> Any:

@@ -254,7 +254,14 @@ class Store:
     def load(self, header: form.Header) -> list[dict[Any, Any]]:
         """Return the entries of each shard of the header."""
         with collector_off():
-            return [form.shard_dict(self.read_shard(header, shard)) for shard in header.shards]
+            return [self._shard_dict(header, shard) for shard in header.shards]
+
+    def _shard_dict(self, header: form.Header, shard: form.Shard) -> dict[Any, Any]:
+        text = self.read_shard(header, shard)
+        try:
+            return form.shard_dict(text)
+        except ValueError as error:
+            raise self._damaged_shard(header, shard, str(error)) from error
 
     def committed(self) -> dict[Any, Any]:
         """Return everything that is committed up to the position, from the disk; with the lock held."""
@@ -290,15 +297,24 @@ class Store:
         Raises:
             PersistentOrderedDictIntegrityError: it is not what the header says.
         """
-        path = self.file(files.shard_name(shard.number, shard.epoch, gzipped=header.gzipped))
-        data = files.read_file(path)
+        data = files.read_file(self.file(files.shard_name(shard.number, shard.epoch, gzipped=header.gzipped)))
         if len(data) != shard.size or form.crc_text(data) != shard.crc:
-            message = (
-                f"{path} is damaged: {len(data)} bytes with CRC {form.crc_text(data)} instead of {shard.size} with "
-                f"{shard.crc}. Nothing was overwritten; `tastypy repair {self.path}` sets it aside and keeps the rest"
-            )
-            raise PersistentOrderedDictIntegrityError(message, path)
-        return form.unpack(data) if header.gzipped else data
+            what = f"{len(data)} bytes with CRC {form.crc_text(data)} instead of {shard.size} with {shard.crc}"
+            raise self._damaged_shard(header, shard, what)
+        if not header.gzipped:
+            return data
+        try:
+            return form.unpack(data)
+        except ValueError as error:
+            raise self._damaged_shard(header, shard, str(error)) from error
+
+    def _damaged_shard(self, header: form.Header, shard: form.Shard, what: str) -> PersistentOrderedDictIntegrityError:
+        path = self.file(files.shard_name(shard.number, shard.epoch, gzipped=header.gzipped))
+        message = (
+            f"{path} is damaged: {what}. Nothing was overwritten; `tastypy repair {self.path}` sets it aside and keeps "
+            "the rest"
+        )
+        return PersistentOrderedDictIntegrityError(message, path)
 
     def read_journal(self, epoch: int) -> tuple[form.Header, bytes]:
         """Return the header of a journal and all its text, the header included."""
