@@ -15,6 +15,7 @@ from tastypy.errors import (
     NotAPODError,
     PermissionDeniedError,
     PersistentOrderedDictIntegrityError,
+    StorageError,
     TastypyError,
     storage_error,
 )
@@ -128,18 +129,22 @@ def _read_header(store: Store, epoch: int) -> None:
     for attempt in range(TRIES):
         try:
             store.header = store.read_journal(epoch)[0]
-            break
         except FileNotFoundError as error:  # folded twice meanwhile; or a cache does not know the name yet
             line = store.current(store.read_lock_line(locked=store.writable), locked=store.writable)
-            if line.epoch == epoch and attempt > 3:
-                message = (
-                    f"{error.filename} is missing, though .lock names it; "
-                    f"`tastypy repair {store.path}` makes a POD of what the shards hold"
-                )
-                raise PersistentOrderedDictIntegrityError(message, store.path) from error
-            epoch = line.epoch
-            time.sleep(PAUSE)
+            if line.epoch == epoch:
+                if attempt > 3:
+                    message = (
+                        f"{error.filename} is missing, though .lock names it; "
+                        f"`tastypy repair {store.path}` makes a POD of what the shards hold"
+                    )
+                    raise PersistentOrderedDictIntegrityError(message, store.path) from error
+                time.sleep(PAUSE)
+            epoch = line.epoch  # without a pause, in which it may be folded twice again
         except PersistentOrderedDictIntegrityError:
             if store.writable or attempt > 3:  # without the lock, it may have been read before it was there
                 raise
             time.sleep(PAUSE)
+        else:
+            return
+    message = f"{store.path} is folded faster than this process can read it: open it again when fewer write"
+    raise StorageError(message, store.path)

@@ -17,6 +17,7 @@ from tastypy import (
     FormatVersionError,
     IncoherentFileSystemError,
     PersistentOrderedDictIntegrityError,
+    StorageError,
 )
 from tastypy import format as form
 
@@ -245,6 +246,43 @@ def test_a_journal_whose_name_is_not_known_yet_is_asked_for_again(
     pauses.extend([lambda: None, lambda: hidden.rename(new)])
     reader.refresh()
     assert exactly(reader) == exactly(writer)
+
+
+def test_who_opens_a_pod_that_others_fold_all_the_time_opens_it(
+    writer: POD[Any, Any], opened: Opener, path: Path, failing_os: FailingOS, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What .lock names is opened at once: it may be gone after any pause."""
+
+    def fold_twice(*_: object) -> None:
+        for number in range(2):
+            writer["folds"] = number
+            writer.sync()
+
+    def fold_before_it_is_opened(name: str, *_: object) -> None:
+        if "journal-" in name:
+            del failing_os.before["open"]
+            fold_twice()
+
+    monkeypatch.setattr("tastypy.opening.time.sleep", fold_twice)
+    failing_os.before["open"] = fold_before_it_is_opened
+    assert opened(mode="r") == writer
+
+
+def test_who_opens_a_pod_that_is_always_folded_too_soon_is_told_so(
+    writer: POD[Any, Any], path: Path, failing_os: FailingOS
+) -> None:
+    def fold_twice(name: str, *_: object) -> None:
+        if "journal-" in name:
+            del failing_os.before["open"]
+            for number in range(2):
+                writer["folds"] = number
+                writer.sync()
+            failing_os.before["open"] = fold_twice
+
+    failing_os.before["open"] = fold_twice
+    with pytest.raises(StorageError, match=f"{path} is folded faster"):
+        POD[Any, Any](path, mode="r")
+    failing_os.before.clear()
 
 
 def test_a_journal_that_stays_away_is_named(
