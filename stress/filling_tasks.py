@@ -19,6 +19,7 @@ from tastypy import CommitError, TaskEndedError, Tracker, UnknownOutcomeError
 
 if TYPE_CHECKING:
     import random
+    from collections.abc import Callable, Sequence
     from multiprocessing.context import ForkProcess
     from pathlib import Path
 
@@ -26,10 +27,11 @@ _PAUSE = 0.002
 _PATIENCE = 60
 
 
-def work(path: Path, stop: Path, report: int) -> None:
-    """Be a worker until the file `stop` is there; for a process of its own."""
+def work(path: Path, stop: Path, report: int, begin: Callable[[], object]) -> None:
+    """Be a worker until the file `stop` is there; for a process of its own, in which `begin` is called first."""
     tell_warnings(report)
     try:
+        begin()
         with Tracker[str](path, timeout=_PATIENCE) as tracker:
             while not stop.exists():
                 _try_one(tracker, stop, report)
@@ -78,8 +80,9 @@ def _check(tracker: Tracker[str], error: CommitError, report: int) -> None:
 class Crew:
     """The workers' processes, and what they told; `killed` is how many were killed."""
 
-    def __init__(self, path: Path, stop: Path, size: int) -> None:
+    def __init__(self, path: Path, stop: Path, size: int, begins: Sequence[Callable[[], object]] = ()) -> None:
         self.killed = 0
+        self._begins = begins or [lambda: None] * size
         self._path, self._stop = path, stop
         self._told: list[Counter[str]] = [Counter() for _ in range(size)]
         self._processes: list[ForkProcess | None] = [None] * size
@@ -95,7 +98,9 @@ class Crew:
             if process is None:
                 self._reports[number], report = os.pipe()
                 os.set_blocking(self._reports[number], False)
-                one = get_context("fork").Process(target=work, args=(self._path, self._stop, report), daemon=True)
+                one = get_context("fork").Process(
+                    target=work, args=(self._path, self._stop, report, self._begins[number]), daemon=True
+                )
                 one.start()
                 self._processes[number] = one
                 os.close(report)

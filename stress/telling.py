@@ -69,11 +69,13 @@ class Teller(NamedTuple):
     path: Path
     stop: Path
     expected: tuple[type[TastypyError], ...]
+    begin: Callable[[], object] = lambda: None  # called first, in its process
 
     def run(self, report: int, step: int, entries: Entries, options: dict[str, Any]) -> None:
         """Go on from the change number `step`; for a process of its own."""
         tell_warnings(report)
         try:
+            self.begin()
             self._run(report, step, entries, options)
         except Exception:  # noqa: BLE001 - it is told
             os.write(report, WRONG + traceback.format_exc().encode())
