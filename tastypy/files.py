@@ -315,6 +315,11 @@ def replace_line(descriptor: int, line: bytes) -> None:
     os.fdatasync(descriptor)
 
 
+def shorten(descriptor: int, size: int) -> None:
+    """Cut an open file off at `size`."""
+    os.ftruncate(descriptor, size)
+
+
 def sync(descriptor: int) -> None:
     """Wait until the content of the file is on stable storage."""
     os.fdatasync(descriptor)

@@ -75,8 +75,15 @@ def recover(store: Store, found: bytes) -> form.LockLine | None:
         log.warning(
             "%s: .lock was missing or damaged; recovered at epoch %d, noted in %s", store.path, line.epoch, aside
         )
+    _shorten_lock(store, found)
     files.replace_line(store.lock.open(), line.encode())
     return line
+
+
+def _shorten_lock(store: Store, found: bytes) -> None:
+    """Cut off what stands in `.lock` after its line, which is replaced in place: else it would stay damaged."""
+    if len(found) > form.LOCK_LINE_BYTES:
+        files.shorten(store.lock.open(), form.LOCK_LINE_BYTES)
 
 
 def _has_content(store: Store) -> bool:
@@ -148,6 +155,7 @@ def _read_shard(store: Store, header: form.Header, shard: form.Shard) -> tuple[d
 def repair(store: Store) -> list[str]:
     """Set aside what is damaged, keep the rest, and write it as a new epoch, with the lock held; return what was done."""
     done: list[str] = []
+    _shorten_lock(store, store.read_lock_line(locked=True))
     header, text = _best_header(store, done)
     good: list[form.Shard] = []
     whole = True
@@ -200,7 +208,7 @@ def _good_records(text: bytes) -> tuple[list[form.Record], list[bytes], list[byt
     good: list[bytes] = []
     lost: list[bytes] = []
     for line in text.splitlines(keepends=True):
-        if not (line.endswith(b"\n") and form.is_good(line[:-1])):
+        if not (line.endswith(b"\n") and form.is_good(line[:-1]) and form.is_record(line[:-1])):
             lost.append(line)
         elif b'"seq":' in line[:32]:
             found = form.read_lines(line, orjson.loads(line)["seq"] - 1)

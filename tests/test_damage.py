@@ -21,6 +21,8 @@ from tastypy import (
     PersistentOrderedDictIntegrityError,
     TastypyError,
 )
+from tastypy import format as form
+from tastypy.pod import repair
 
 ENTRIES = {f"key {number}": "x" * 30 for number in range(8)}
 
@@ -340,3 +342,18 @@ def test_a_file_system_without_locks_is_named_with_what_to_do(
     monkeypatch.undo()
     pod["b"] = 2
     assert stored(path) == {"a": 1, "b": 2}
+
+
+@pytest.mark.parametrize("mend", ["open", "repair"])
+def test_a_lock_with_more_than_its_line_is_recovered_for_good(opened: Opener, path: Path, mend: str) -> None:
+    with opened() as pod:
+        pod["a"] = 1
+    lock = path / ".lock"
+    lock.write_bytes(lock.read_bytes() + b"more\n")
+    if mend == "repair":
+        repair(path)
+    with opened() as pod:
+        pod["b"] = 2
+    with opened() as pod:
+        assert pod == {"a": 1, "b": 2}
+    assert len(lock.read_bytes()) == form.LOCK_LINE_BYTES
