@@ -202,7 +202,7 @@ def read_lines(data: bytes, seq: int) -> Lines:
         records = _parsed(lines[:good]) if good else []
     except _NOT_PARSED:
         # a line with a right crc that is none of ours: somebody wrote it by hand
-        good = next(index for index in range(good) if not _is_parsed(lines[index]))
+        good = next(index for index in range(good) if not is_record(lines[index]))
         trouble, rest = "damaged", lines[good + 1 :]
         records = _parsed(lines[:good])
     seal = 0
@@ -219,7 +219,7 @@ def read_lines(data: bytes, seq: int) -> Lines:
     synced = 0
     if b'"synced":' in data:
         # what a good line after a bad one says to be on stable storage includes the bad one
-        later = _parsed([*filter(_is_parsed, filter(is_good, rest))]) if trouble == "damaged" else []
+        later = _parsed([*filter(is_record, filter(is_good, rest))]) if trouble == "damaged" else []
         marks = [record.get("synced", 0) for record in (*records, *later)]
         synced = max(filter(_is_count, marks), default=0)
     length = sum(map(len, lines)) + len(lines)
@@ -239,7 +239,8 @@ def _parsed(lines: Sequence[bytes]) -> list[Record]:
     return records
 
 
-def _is_parsed(line: bytes) -> bool:
+def is_record(line: bytes) -> bool:
+    """Tell whether the line is JSON with keys of ours: with a right crc, it may still be none of ours."""
     try:
         _parsed([line])
     except _NOT_PARSED:
@@ -259,7 +260,7 @@ def _decode_record(record: Record) -> None:
 
 
 _PLAIN = 1 << 26  # bytes of text that a shard may always unpack to, however few bytes it has
-_MOST_RATIO = 100  # a text beyond that is not longer than so many times the shard
+_MOST_RATIO = 32  # a text beyond that is not longer than so many times the shard
 
 
 def _most_text(size: int) -> int:
