@@ -203,7 +203,7 @@ def fill_under_workers(place: Path, kind: str, chance: random.Random, rounds: in
 
 def _run(trial: Trial) -> None:
     kinds = [*_DISKS]
-    rounds = 2 if trial.quick else 8
+    rounds = 1 if trial.quick else 8
     for name, share in (("writers", 0.6), ("workers", 0.4)):
         if not trial.wants(name):
             continue

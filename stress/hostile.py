@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import os
 import zlib
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -103,11 +104,25 @@ def _put_shard(data: bytes) -> Callable[[Path], None]:
     return put
 
 
+@cache
+def _bomb_data() -> bytes:
+    """Return a gzip file of a shard with one long value, its many equal parts packed once."""
+    part, times = b"x" * (1 << 22), _BOMB >> 22
+    packer = zlib.compressobj(9, zlib.DEFLATED, -15)
+    begin, end = b'{\n"a":"', b'"\n}\n'
+    first = packer.compress(begin) + packer.flush(zlib.Z_FULL_FLUSH)
+    middle = packer.compress(part) + packer.flush(zlib.Z_FULL_FLUSH)
+    last = packer.compress(end) + packer.flush()
+    crc = zlib.crc32(begin)
+    for _ in range(times):
+        crc = zlib.crc32(part, crc)
+    size = len(begin) + times * len(part) + len(end)
+    trailer = zlib.crc32(end, crc).to_bytes(4, "little") + size.to_bytes(4, "little")
+    return b"\x1f\x8b\x08" + bytes(7) + first + middle * times + last + trailer
+
+
 def _bomb(path: Path) -> None:
-    packer = zlib.compressobj(1, zlib.DEFLATED, 31)
-    part = b"x" * (1 << 22)
-    data = packer.compress(b'{\n"a":"') + b"".join(packer.compress(part) for _ in range(_BOMB // len(part)))
-    _put_shard(data + packer.compress(b'"\n}\n') + packer.flush())(path)
+    _put_shard(_bomb_data())(path)
 
 
 def _stretch(which: Callable[[Path], Path], size: int, end: bytes = b"") -> Callable[[Path], None]:
