@@ -86,7 +86,9 @@ def write_epoch(store: Store, pieces: Iterable[Piece], seq: int) -> None:
         if created:
             _undo(store, epoch, written)
         if isinstance(error, OSError) and not isinstance(error, TastypyError):
-            message = f"{store.path}: folding failed ({error.strerror}); the shards and the journal are as before"
+            file = error.filename2 or error.filename  # of a rename, what is in the way
+            what = f"{error.strerror}: {file}" if file else error.strerror
+            message = f"{store.path}: folding failed ({what}); the shards and the journal are as before"
             raise CommitError(message, store.path, error.errno) from error
         raise
     _commit(store, new)

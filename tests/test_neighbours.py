@@ -18,7 +18,7 @@ import orjson
 import pytest
 from helpers import Opener, journal, shards, signed, stored
 
-from tastypy import POD, PersistentOrderedDictIntegrityError, StorageError
+from tastypy import POD, CommitError, PersistentOrderedDictIntegrityError, StorageError
 from tastypy import files as under_test
 from tastypy import format as form
 from tastypy.pod import repair
@@ -166,6 +166,19 @@ def test_a_planted_name_of_a_new_file_is_not_written_through(opened: Opener, pat
     pod.sync()
     assert stored(path) == {"a": 1}
     assert outside.read_bytes() == OUTSIDE
+
+
+def test_a_fold_that_a_directory_is_in_the_way_of_names_it_and_the_next_one_goes_around_it(
+    opened: Opener, path: Path
+) -> None:
+    pod = opened()
+    pod["a"] = 1
+    name = f"0000-{pod.stats().epoch + 1}.json"
+    (path / name).mkdir()
+    with pytest.raises(CommitError, match=f"Is a directory: {path / name}"):
+        pod.sync()
+    pod.sync()
+    assert stored(path) == {"a": 1}
 
 
 def test_a_lease_that_nobody_gives_up_is_an_error_and_not_waited_for(tmp_path: Path, monkeypatch: Any) -> None:
