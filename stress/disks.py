@@ -1,101 +1,94 @@
-"""Small file systems that are really full: ext4 through a loop device, and tmpfs. They take root."""
+"""Small disks in files, mounted through loop devices: to be filled up, or to have their power cut. It takes root."""
 
 from __future__ import annotations
 
-import errno
 import os
+import shutil
 import subprocess
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from pathlib import Path
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
-_PATIENCE = 60  # seconds that a command may take
-_SIZE = 4 << 20  # bytes of a file system
+_SIZES = {"ext4": 128 << 20, "xfs": 300 << 20}  # XFS wants no less; what is not used takes no room
+_PATIENCE = 60  # seconds
 
 
 class NoDiskError(Exception):
-    """No file system can be made and mounted here; it says why."""
+    """No such disk can be had here, for this reason."""
 
 
 def _run(*command: object) -> None:
+    words = [*map(str, command)]
     try:
-        done = subprocess.run([*map(str, command)], capture_output=True, text=True, check=False, timeout=_PATIENCE)
-    except FileNotFoundError as error:
-        message = f"{command[0]} is not installed"
-        raise NoDiskError(message) from error
+        done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=_PATIENCE)
+    except FileNotFoundError:
+        raise NoDiskError(f"{words[0]} is not installed") from None
     if done.returncode:
-        message = f"{' '.join(map(str, command))}: {done.stderr.strip()}"
-        raise NoDiskError(message)
+        raise NoDiskError(f"{' '.join(words)}: {done.stderr.strip() or done.returncode}")
+
+
+class Disk:
+    """A file system in a file.
+
+    Attributes:
+        path: where it is mounted.
+    """
+
+    def __init__(self, image: Path, path: Path) -> None:
+        self._image = image
+        self.path = path
+
+    def mount(self) -> None:
+        """Mount it, as the system does at its start: what was committed to its log is brought in."""
+        _run("mount", "-o", "loop", self._image, self.path)
+
+    def unmount(self) -> None:
+        """Unmount it, if it is mounted, whoever uses it; its loop device goes with it."""
+        if not self._is_mounted():
+            return
+        try:
+            _run("umount", self.path)
+        except NoDiskError:  # somebody uses it
+            _run("umount", "-l", self.path)
+
+    def _is_mounted(self) -> bool:
+        # not os.path.ismount: an XFS that was shut down answers EIO, which that takes for no
+        mounts = Path("/proc/self/mounts").read_text(encoding="utf-8", errors="replace")
+        return f" {self.path} " in mounts
+
+    def cut(self, *, flush: bool) -> None:
+        """Cut its power: nothing gets to it any more, from its log only with `flush`."""
+        _run("xfs_io", "-x", "-c", "shutdown -f" if flush else "shutdown", self.path)
+
+
+def no_disk(kind: str) -> str:
+    """Return why no such disk can be had here, "" if it can."""
+    if os.geteuid():
+        return "mounting takes root"
+    missing = [name for name in (f"mkfs.{kind}", "mount", "umount") if shutil.which(name) is None]
+    return f"{', '.join(missing)} not installed" if missing else ""
 
 
 @contextmanager
-def small_disk(place: Path, kind: str) -> Iterator[Path]:
-    """Mount a new file system of 4 MB of the kind "ext4", "inodes" (ext4 with few of them) or "tmpfs" below `place`.
+def disk(place: Path, kind: str = "ext4", size: int | None = None) -> Iterator[Disk]:
+    """Make a disk of a kind, "ext4" or "xfs", below `place`, a directory, and mount it; it is gone afterwards.
 
     Raises:
-        NoDiskError: that cannot be done here.
+        NoDiskError: it cannot be had here.
     """
-    if os.geteuid() != 0:
-        message = "mounting takes root"
-        raise NoDiskError(message)
-    mounted = place / "disk"
-    mounted.mkdir(parents=True)
-    if kind == "tmpfs":
-        _run("mount", "-t", "tmpfs", "-o", f"size={_SIZE},mode=0755", "tmpfs", mounted)
-    else:
-        image = place / "image"
-        with image.open("wb") as file:
-            file.truncate(_SIZE)
-        _run("mkfs.ext4", "-q", "-m", 0, *(("-N", 48) if kind == "inodes" else ()), image)
-        _run("mount", "-o", "loop", image, mounted)
+    if reason := no_disk(kind):
+        raise NoDiskError(reason)
+    place = place.resolve()  # as the kernel's list of mounts has it
+    image = place / f"{kind}.image"
+    with image.open("wb") as file:
+        file.truncate(size or _SIZES[kind])
+    made = Disk(image, place / kind)
+    made.path.mkdir()
     try:
-        yield mounted
+        _run(f"mkfs.{kind}", "-q", image)
+        made.mount()
+        yield made
     finally:
-        subprocess.run(["umount", "-l", str(mounted)], check=True, timeout=_PATIENCE)
-
-
-class Filler:
-    """What takes up a disk: one file with its bytes, and empty ones with its inodes."""
-
-    def __init__(self, disk: Path) -> None:
-        self._place = disk / "filler"
-        self._place.mkdir()  # now, since on a full disk it could not be
-        self._bytes = self._place / "bytes"
-        self._bytes.touch()
-        self._inodes = 0
-
-    def take_bytes(self, leave: int = 0) -> None:
-        """Take every byte that is free, but for `leave`."""
-        with self._bytes.open("ab", buffering=0) as file:
-            for size in (1 << 16, 1 << 10, 1):
-                with _until_full():
-                    while True:
-                        file.write(b"x" * size)
-            if leave:
-                os.ftruncate(file.fileno(), max(file.tell() - leave, 0))
-
-    def take_inodes(self) -> None:
-        """Take every inode that is free."""
-        with _until_full():
-            while True:
-                (self._place / str(self._inodes)).touch(exist_ok=False)
-                self._inodes += 1
-
-    def free(self) -> None:
-        """Give everything back."""
-        os.truncate(self._bytes, 0)
-        for number in range(self._inodes):
-            (self._place / str(number)).unlink()
-        self._inodes = 0
-
-
-@contextmanager
-def _until_full() -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if error.errno != errno.ENOSPC:
-            raise
+        made.unmount()
+        made.path.rmdir()
+        image.unlink(missing_ok=True)
