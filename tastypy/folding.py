@@ -46,6 +46,8 @@ def fold(store: Store, *, always: bool = False) -> bool:
         message = "a fold needs everything applied"
         raise RuntimeError(message)
     if here.offset == len(header.encode()) and not always:
+        with explained(store.path):
+            store.seal()  # whose fold it was may have died, and then the commit need not be on stable storage
         return False
     with collector_off(), explained(store.path):
         lines = store.applied_lines(here)

@@ -75,6 +75,13 @@ def recover(store: Store, found: bytes) -> form.LockLine | None:
         log.warning(
             "%s: .lock was missing or damaged; recovered at epoch %d, noted in %s", store.path, line.epoch, aside
         )
+    # whoever wrote the journal may have died before it, and its name, were on stable storage
+    descriptor = files.open_to_append(store.file(files.journal_name(line.epoch)))
+    try:
+        files.sync(descriptor)
+    finally:
+        files.close(descriptor)
+    files.sync_directory(store.path)
     _shorten_lock(store, found)
     files.replace_line(store.lock.open(), line.encode())
     return line

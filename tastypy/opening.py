@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from tastypy import files, health
@@ -85,6 +86,10 @@ def find_or_create(store: Store, gzipped: bool | None, shard_bytes: int | None) 
     data = store.read_lock_line(locked=True)
     line = form.decode_lock_line(data)
     if line is None:
+        with suppress(
+            PermissionError
+        ):  # whoever made the directory may have died before its name was on stable storage
+            files.sync_directory(os.path.dirname(store.path))
         kinds = {what.kind for what in files.names_in(store.path).values() if what}
         if kinds & {"journal", "shard"}:
             line = health.recover(store, data)
@@ -114,6 +119,7 @@ def _create(store: Store, *, gzipped: bool, shard_bytes: int) -> form.LockLine:
     except OSError as error:
         message = f"{store.path} cannot be created: {error.strerror}"
         raise CommitError(message, store.path, error.errno) from error
+    store.sealed = epoch
     return line
 
 

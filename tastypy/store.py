@@ -64,6 +64,7 @@ class Store:
         header: of the position's epoch.
         doubt: the last line, if it was read without the lock.
         marked: the greatest offset of the journal that a line said to be on stable storage.
+        sealed: the epoch whose line in `.lock` is known to be on stable storage, and its predecessor sealed.
         wrote: something was appended since the last fold of this process.
         limit: bytes that the journal may reach before it is folded: with the data, so that folding has a constant share.
     """
@@ -97,7 +98,7 @@ class Store:
         self.id = ""
         self._durable = durable
         self._synced_at = float("-inf")
-        self._sealed = 0  # the epoch whose predecessor is known to be sealed
+        self.sealed = 0
         self._synced: int | None = None  # the offset up to which fdatasync succeeded, until a line has said so
         self._line = b""  # of .lock, as of the position
         self._head = b""  # the journal's header line, as of the position
@@ -370,8 +371,7 @@ class Store:
             now = 0.0
         said = self._synced
         try:
-            if self._sealed != here.epoch:
-                self.seal()
+            self.seal()
             if self.local:
                 if self._journal < 0:
                     self._open_journal(here.epoch)
@@ -477,13 +477,18 @@ class Store:
                 epoch += 1
 
     def seal(self) -> None:
-        """Add the seal to the journal before the header's, unless it is there; with the lock held.
+        """Add the seal to the journal before the header's, unless it is there or this was done; with the lock held.
 
         Where it is missing, the writer of the fold died, or failed, between the write to `.lock` and this: nobody knows
-        whether the line in `.lock` is on stable storage, and nothing may be appended to this epoch before it is.
+        whether the line in `.lock` is on stable storage, and nothing may be appended to this epoch, or said to be on stable
+        storage, before it is. Of the first epoch nothing tells how its creator ended.
         """
         header = self.header
-        if header.before:
+        if self.sealed == header.epoch:
+            return
+        if not header.before:
+            files.replace_line(self.lock.open(), self._line)
+        else:
             seal = form.seal_line(header.epoch)
             try:
                 descriptor = files.open_to_append(self.file(files.journal_name(header.before)))
@@ -495,7 +500,7 @@ class Store:
                     files.append(descriptor, seal)
             finally:
                 files.close(descriptor)
-        self._sealed = header.epoch
+        self.sealed = header.epoch
 
     # --- what may have happened to the directory
 

@@ -62,6 +62,7 @@ def test_commits_in_quick_succession_share_one_fdatasync_a_second(
 
 def test_a_durable_pod_waits_for_stable_storage_in_every_commit(opened: Opener, trace: list[tuple[str, str]]) -> None:
     durable = opened(durable=True)
+    durable["first"] = 0  # which also makes `.lock` stable, in the first epoch
     trace.clear()
     for number in range(10):
         durable[number] = number
@@ -89,6 +90,55 @@ def test_a_fold_makes_everything_stable_before_it_commits(pod: POD[Any, Any], tr
     assert after[0] == ("fdatasync", ".lock")
     assert after[1] == ("write", old)
     assert {call for call, _ in after[2:]} <= {"unlink", "fsync", "fdatasync"}
+
+
+def test_the_first_epoch_is_on_stable_storage_before_anything_is_appended(
+    opened: Opener, trace: list[tuple[str, str]]
+) -> None:
+    """Its creator may have died between the write to `.lock` and the fdatasync."""
+    other = opened()
+    trace.clear()
+    other["a"] = 1
+    assert trace[:3] == [("pwrite", ".lock"), ("fdatasync", ".lock"), ("write", journal(Path(other.path)).name)]
+    trace.clear()
+    other["a"] = 2
+    assert trace == [("write", journal(Path(other.path)).name)]
+
+
+def test_a_sync_that_finds_nothing_to_fold_makes_the_fold_of_a_dead_writer_stable(
+    pod: POD[Any, Any], opened: Opener, trace: list[tuple[str, str]]
+) -> None:
+    """That one may have died between the write to `.lock` and the fdatasync; a seal would say that it had not."""
+    before = journal(Path(pod.path))
+    pod.sync()
+    before.write_bytes(before.read_bytes()[: before.read_bytes().rindex(b'{"crc"')])
+    other = opened()
+    trace.clear()
+    other.sync()
+    assert trace == [("pwrite", ".lock"), ("fdatasync", ".lock"), ("write", before.name)]
+    trace.clear()
+    other.sync()
+    assert trace == []
+
+
+def test_what_a_dead_creator_left_is_made_stable_before_it_is_used(
+    pod: POD[Any, Any], trace: list[tuple[str, str]]
+) -> None:
+    """The name of the directory, the header of the journal, the name of the journal; only then `.lock` says so."""
+    path = Path(pod.path)
+    pod.close()
+    os.truncate(path / ".lock", 0)
+    trace.clear()
+    POD[Any, Any](path).close()
+    written = [call for call in trace if call[0] != "write"]  # the note of the recovery, since it was not empty
+    commit = written.index(("pwrite", ".lock"))
+    assert ("fsync", path.parent.name) in written[:commit]
+    assert written[commit - 2 : commit + 2] == [
+        ("fdatasync", journal(path).name),
+        ("fsync", path.name),
+        ("pwrite", ".lock"),
+        ("fdatasync", ".lock"),
+    ]
 
 
 @pytest.mark.parametrize("leave", ["unhold", "close"])
