@@ -5,6 +5,7 @@ The changes of a program are those of `changes`, so what is right is known befor
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import shutil
@@ -17,8 +18,8 @@ from unittest import mock
 from stress.changes import SHARD_BYTES, Entries, Writer
 from stress.command import WrongError
 from stress.judging import difference, read
-from stress.remains import look
 from stress.recorder import Op, Recorder, recorded
+from stress.remains import look
 from stress.replay import Disk, Rules, State, lay_out
 from tastypy import POD, files, store
 
@@ -98,7 +99,7 @@ class Record:
         path = root / _NAME
         with recorded(recorder, remote=made.remote), mock.patch.object(store, "_LEAST_LIMIT", made.limit):
             breaks = sorted({step, end, chance.randint(step, end)})
-            for first, last in zip(breaks, breaks[1:], strict=False):
+            for first, last in itertools.pairwise(breaks):
                 pod = POD[str, Any](path, durable=made.durable, **made.options)
                 for number in range(first, last):
                     change = made.writer.change(number, self.after[number])

@@ -15,7 +15,6 @@ from unittest import mock
 
 from tastypy import files, lock, store
 
-
 _SEQ = slice(17, 23)  # what stands there tells a batch from other lines
 
 
@@ -74,19 +73,19 @@ class Recorder:
 
     def mkdir(self, path: str) -> None:
         """Create a directory."""
-        os.mkdir(path)
+        Path(path).mkdir()
         self.ops.append(Op("mkdir", name=self._name(path)))
 
     def rename(self, path: str, to: str) -> None:
         """Give a file another name."""
-        os.rename(path, to)
+        Path(path).rename(to)
         file = self.names.pop(self._name(path))
         self.names[self._name(to)] = file
         self.ops.append(Op("rename", file, self._name(path), self._name(to)))
 
     def unlink(self, path: str) -> None:
         """Remove a file."""
-        os.unlink(path)
+        Path(path).unlink()
         name = self._name(path)
         self.ops.append(Op("unlink", self.names.pop(name), name))
 
@@ -159,5 +158,5 @@ def recorded(recorder: Recorder, *, remote: bool) -> Iterator[None]:
         for module in (files, lock, store):  # the last two close what the first one opened
             stack.enter_context(mock.patch.object(module, "os", recorder))
         if remote:
-            stack.enter_context(mock.patch.object(files, "is_local", lambda _: False))
+            stack.enter_context(mock.patch.object(files, "is_local", return_value=False))
         yield
