@@ -58,9 +58,9 @@ class Plan(NamedTuple):
         return states
 
 
-def plan(chance: random.Random, *, client: bool) -> Plan:
-    """Return a program for a disk, or for a client of a file server."""
-    steps = chance.randint(3, 14)
+def plan(chance: random.Random, *, client: bool, most: int) -> Plan:
+    """Return a program of up to `most` changes, for a disk, or for a client of a file server."""
+    steps = chance.randint(3, most)
     while True:
         writer = Writer(chance.randrange(1 << 30), "w", alone=True)
         made = Plan(
