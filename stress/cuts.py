@@ -21,7 +21,7 @@ from stress.judging import difference, read
 from stress.recorder import Op, Recorder, recorded
 from stress.remains import look
 from stress.replay import Disk, Rules, State, lay_out
-from tastypy import POD, files, store
+from tastypy import POD, TastypyError, files, store
 
 _NAME = "my.pod"
 _SMALL = 2000  # bytes: of a program's journals, so that assignments set off folds
@@ -177,9 +177,44 @@ def cut_everywhere(place: Path, made: Plan, chance: random.Random, most: int) ->
             with mock.patch.object(files, "os", Fast()):
                 found = look(root / _NAME)
             record.judge(made.writer.own(found.entries), least, most_there)
-        except Exception as error:
+        except Exception as caught:
+            error = WrongError(f"{type(caught).__name__}: {caught}") if isinstance(caught, TastypyError) else caught
             error.add_note(f"{root / _NAME}: cut after {at}, {str(record.ops[at])[:200]}\n{made}")
-            raise
+            raise error from caught
         shutil.rmtree(root)
         counts.update({"states": 1, "states with lines set aside": found.aside})
+    return counts
+
+
+def refuse_closes(place: Path, made: Plan) -> Counter[str]:
+    """Let each close with something to write fail, one in each run of the program: what was refused must not be acknowledged."""
+    after = made.after()
+    counts = Counter[str]()
+    refused = True
+    while refused:
+        root = place / "refused"
+        root.mkdir()
+        recorder = Recorder(root, [], {})
+        recorder.refuse = counts["closes refused"] + 1
+        with (
+            recorded(recorder, remote=True),
+            mock.patch.object(store, "_LEAST_LIMIT", made.limit),
+            POD[str, Any](root / _NAME, **made.options) as pod,
+        ):
+            for number in range(made.steps):
+                change = made.writer.change(number, after[number])
+                try:
+                    made.writer.commit(pod, change)
+                except OSError:
+                    made.writer.commit(pod, change)
+                # another process than this one sees what reached the server
+                found = made.writer.own(read(root / _NAME))
+                if [*found.items()] != [*after[number + 1].items()]:
+                    message = (
+                        f"close {recorder.refuse} refused: {difference(found, after[number + 1])}, {change}\n{made}"
+                    )
+                    raise WrongError(message)
+        refused = recorder.late >= recorder.refuse
+        counts["closes refused"] += refused
+        shutil.rmtree(root)
     return counts

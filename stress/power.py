@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from stress.changes import SHARD_BYTES, Writer
 from stress.command import Trial, command
-from stress.cuts import cut_everywhere, plan
+from stress.cuts import cut_everywhere, plan, refuse_closes
 from stress.disks import Disk, NoDiskError, disk
 from stress.load import Hand, Steady, judge, windows
 from stress.remains import look
@@ -59,7 +59,7 @@ def cut_under_load(made: Disk, place: Path, chance: random.Random, longest: floa
             reports = [hand.reports() for hand in hands]
             made.unmount()
             made.mount()
-            found = look(path)
+            found = look(path, shard_bytes=options["shard_bytes"])  # it may not have been created yet
             judge(hands, reports, found)
             lost, window = windows(reports, found, cut)
             what = "durable changes" if options["durable"] else "other changes"
@@ -124,6 +124,8 @@ def _run(trial: Trial) -> None:
                 chance = trial.chance(part, number)
                 made = plan(chance, client=part == "client", most=6 if trial.quick else 14)
                 with _in_memory(trial.path()) as place:
+                    if part == "client":
+                        figures.update(refuse_closes(place, made))
                     figures.update(cut_everywhere(place, made, chance, _STATES // 3 if trial.quick else _STATES))
 
 

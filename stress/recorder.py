@@ -6,6 +6,7 @@ name, or what is on stable storage. It records one process; one that takes over 
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -41,11 +42,15 @@ class Recorder:
 
     Attributes:
         ops: the record; names: the files that there are below `root`, by number.
+        late: how many closings had something to write; the one of number `refuse`, counted from 1, fails, and it is lost: so
+            a network file system reports that it is full.
     """
 
     def __init__(self, root: Path, ops: list[Op], names: dict[str, int]) -> None:
         self.ops = ops
         self.names = names
+        self.late = self.refuse = 0
+        self._unwritten: dict[int, int] = {}  # files with something to be written at their close, and from where on
         self._root = root
         self._count = max([0, *(op.file for op in ops)])
         self._open: dict[int, int | str] = {}  # files to be written, directories by name; 0: what is only read
@@ -92,6 +97,7 @@ class Recorder:
     def write(self, descriptor: int, data: bytes) -> int:
         """Append; nothing here is ever written otherwise but by `pwrite`."""
         offset = os.fstat(descriptor).st_size
+        self._unwritten.setdefault(self._file(descriptor), offset)
         written = os.write(descriptor, data)
         self.ops.append(Op("write", self._file(descriptor), number=offset, data=data[:written]))
         return written
@@ -110,18 +116,30 @@ class Recorder:
     def fsync(self, descriptor: int) -> None:
         """Note that a file, or a directory, is on stable storage; it need not get there."""
         file = self._open[descriptor]
+        if isinstance(file, int):
+            self._unwritten.pop(file, None)
         self.ops.append(Op("settle", name=file) if isinstance(file, str) else Op("sync", file))
 
     def fdatasync(self, descriptor: int) -> None:
         """Note that a file is on stable storage, size included."""
+        self._unwritten.pop(self._file(descriptor), None)
         self.ops.append(Op("sync", self._file(descriptor)))
 
     def close(self, descriptor: int) -> None:
         """Close a file."""
-        os.close(descriptor)
         file = self._open.pop(descriptor, 0)
-        if file and isinstance(file, int):
-            self.ops.append(Op("close", file))
+        if not file or isinstance(file, str):
+            os.close(descriptor)
+            return
+        begin = self._unwritten.pop(file, None)
+        if begin is not None:
+            self.late += 1
+            if self.late == self.refuse:
+                os.ftruncate(descriptor, begin)
+                os.close(descriptor)
+                raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
+        os.close(descriptor)
+        self.ops.append(Op("close", file))
 
     def _file(self, descriptor: int) -> int:
         file = self._open[descriptor]

@@ -20,13 +20,13 @@ class Found(NamedTuple):
     aside: bool
 
 
-def look(path: Path) -> Found:
+def look(path: Path, **options: Any) -> Found:
     """Return what is found; raise unless all agree about it, and `check` finds nothing but what was set aside."""
     lock = path / files.LOCK
     begin = (
         read(path) if lock.exists() and decode_lock_line(lock.read_bytes()) else None
     )  # else a writer must come first
-    with POD[str, Any](path) as pod:
+    with POD[str, Any](path, **options) as pod:
         found, seq = pod.copy(), pod._store.seq  # noqa: SLF001 - the order of all changes
         pod["probe"] = True
         pod.sync()
