@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,7 +17,12 @@ class NoDiskError(Exception):
     """No such disk can be had here, for this reason."""
 
 
-def _run(*command: object) -> None:
+def run(*command: object) -> None:
+    """Run a command.
+
+    Raises:
+        NoDiskError: it is not there, or fails.
+    """
     words = [*map(str, command)]
     try:
         done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=_PATIENCE)
@@ -40,16 +45,16 @@ class Disk:
 
     def mount(self) -> None:
         """Mount it, as the system does at its start: what was committed to its log is brought in."""
-        _run("mount", "-o", "loop", self._image, self.path)
+        run("mount", "-o", "loop", self._image, self.path)
 
     def unmount(self) -> None:
         """Unmount it, if it is mounted, whoever uses it; its loop device goes with it."""
         if not self._is_mounted():
             return
         try:
-            _run("umount", self.path)
+            run("umount", self.path)
         except NoDiskError:  # somebody uses it
-            _run("umount", "-l", self.path)
+            run("umount", "-l", self.path)
 
     def _is_mounted(self) -> bool:
         # not os.path.ismount: an XFS that was shut down answers EIO, which that takes for no
@@ -58,7 +63,7 @@ class Disk:
 
     def cut(self, *, flush: bool) -> None:
         """Cut its power: nothing gets to it any more, from its log only with `flush`."""
-        _run("xfs_io", "-x", "-c", "shutdown -f" if flush else "shutdown", self.path)
+        run("xfs_io", "-x", "-c", "shutdown -f" if flush else "shutdown", self.path)
 
 
 def no_disk(kind: str) -> str:
@@ -70,8 +75,10 @@ def no_disk(kind: str) -> str:
 
 
 @contextmanager
-def disk(place: Path, kind: str = "ext4", size: int | None = None) -> Iterator[Disk]:
+def disk(place: Path, kind: str = "ext4", size: int | None = None, options: Iterable[object] = ()) -> Iterator[Disk]:
     """Make a disk of a kind, "ext4" or "xfs", below `place`, a directory, and mount it; it is gone afterwards.
+
+    `options` are those of the program that makes it.
 
     Raises:
         NoDiskError: it cannot be had here.
@@ -85,7 +92,7 @@ def disk(place: Path, kind: str = "ext4", size: int | None = None) -> Iterator[D
     made = Disk(image, place / kind)
     made.path.mkdir()
     try:
-        _run(f"mkfs.{kind}", "-q", image)
+        run(f"mkfs.{kind}", "-q", *options, image)
         made.mount()
         yield made
     finally:

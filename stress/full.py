@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from stress.changes import SHARD_BYTES, Entries
 from stress.command import Trial, WrongError, command
-from stress.disks import Filler, NoDiskError, small_disk
+from stress.disks import NoDiskError
+from stress.filling import Filler, small_disk
 from stress.filling_tasks import Crew, judge_tasks
 from stress.judging import difference, go_on, judge_files, judge_total, read
 from stress.telling import SmallWriter, Teller, Voice
