@@ -53,7 +53,7 @@ class DirectoryLock:
     Attributes:
         path: of `.lock`.
         local: whether it lies on a file system that is known to be local.
-        descriptor: of `.lock`, open as long as a POD uses it; -1 in a forked child until it is needed.
+        descriptor: of `.lock`, open as long as a POD uses it; -1 until it is needed in a forked child, or after `drop`.
         mutex: excludes the threads of this process; flock is taken with the mutex held.
         busy: the thread that is inside a commit, 0 if none is: what it calls then must not enter another one.
         transaction: the POD that is inside a transaction, if any, and `thread`, the thread that this one is of.
@@ -80,11 +80,12 @@ class DirectoryLock:
         self.thread = 0
         self.deferred: deque[Callable[[], object]] = deque()
 
-    def __del__(self, close: Callable[[int], None] = os.close) -> None:
+    def __del__(self, close: Callable[[int], None] = os.close, quietly: Any = suppress(OSError)) -> None:  # noqa: B008 - bound
         # No I/O: the descriptor goes as an unreferenced file object's would, and the kernel drops nothing that is held,
         # since who holds the lock holds a reference.
-        if self.descriptor >= 0:
-            close(self.descriptor)
+        with quietly:
+            if self.descriptor >= 0:
+                close(self.descriptor)
 
     def forked(self) -> None:
         """Forget, in a forked child, what is the parent's."""
@@ -101,6 +102,8 @@ class DirectoryLock:
                 descriptor = files.open_to_lock(self.path, writable=self._writable)
             except FileNotFoundError:
                 raise DirectoryGoneError(_gone(self.path), self.path) from None
+            except OSError as error:
+                raise storage_error(self.path, error) from error
             if _identity(descriptor) != self._identity:
                 os.close(descriptor)
                 raise DirectoryGoneError(_gone(self.path), self.path)
@@ -199,7 +202,10 @@ class DirectoryLock:
                 # In this order: a signal may be handled right after the call returned, and then nothing below is reached.
                 self.busy = 0
                 if self.descriptor >= 0:
-                    flock(self.descriptor, LOCK_UN)
+                    try:
+                        flock(self.descriptor, LOCK_UN)
+                    except OSError as error:
+                        self.drop(error)
                 if self.deferred:
                     self.run_deferred()
 
@@ -217,7 +223,17 @@ class DirectoryLock:
     def unlock(self) -> None:
         """Drop the flock, where no second signal is expected (see the module's docstring)."""
         if self.descriptor >= 0:
-            flock(self.descriptor, LOCK_UN)
+            try:
+                flock(self.descriptor, LOCK_UN)
+            except OSError as error:
+                self.drop(error)
+
+    def drop(self, error: OSError) -> None:
+        """Close the descriptor, whose lock could not be dropped otherwise; what was done under it is done all the same."""
+        log.warning("%s could not be unlocked (%s), and is closed instead", self.path, error.strerror)
+        descriptor, self.descriptor = self.descriptor, -1
+        with suppress(OSError):
+            os.close(descriptor)
 
     def run_deferred(self) -> None:
         """Do what was asked for inside a commit, which has ended."""

@@ -251,7 +251,10 @@ class Memory(dict[K, V]):
             finally:
                 lock.busy = 0
                 if lock.descriptor >= 0:
-                    flock(lock.descriptor, LOCK_UN)
+                    try:
+                        flock(lock.descriptor, LOCK_UN)
+                    except OSError as error:
+                        lock.drop(error)
                 if lock.deferred:
                     lock.run_deferred()
 

@@ -177,6 +177,8 @@ def leave(memory: Memory[Any, Any], layer: Layer, *, commit: bool) -> None:
             try:
                 if lock.descriptor >= 0:
                     flock(lock.descriptor, LOCK_UN)
+            except OSError as error:
+                lock.drop(error)
             finally:
                 lock.mutex.release()
             if lock.deferred:
