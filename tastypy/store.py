@@ -12,6 +12,7 @@ import logging
 import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any, NamedTuple, NoReturn
 
@@ -518,10 +519,12 @@ class Store:
             self._close_journal()
             raise
 
-    def _close_journal(self, close: Callable[[int], None] = os.close) -> None:  # bound, for when the interpreter ends
+    # its arguments are bound for when the interpreter ends
+    def _close_journal(self, close: Callable[[int], None] = os.close, quietly: Any = suppress(OSError)) -> None:  # noqa: B008
         descriptor, self._journal = self._journal, -1
-        if descriptor >= 0:
-            close(descriptor)
+        with quietly:  # only on a local file system does it stay open, where closing says nothing of what was written
+            if descriptor >= 0:
+                close(descriptor)
 
     def check_place(self) -> None:
         """Raise DirectoryGoneError if the path leads to another directory than the one that was opened."""

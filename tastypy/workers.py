@@ -156,9 +156,10 @@ class Worker:
             with suppress(OSError):
                 os.close(descriptor)
 
-    def __del__(self, close: Any = os.close) -> None:
-        if self._descriptor >= 0:
-            close(self._descriptor)
+    def __del__(self, close: Any = os.close, quietly: Any = suppress(OSError)) -> None:  # noqa: B008 - bound
+        with quietly:
+            if self._descriptor >= 0:
+                close(self._descriptor)
 
 
 def current(store: Store) -> Worker | None:
