@@ -136,7 +136,10 @@ def _check_shards(store: Store, header: form.Header) -> list[str]:
     seen: dict[Any, str] = {}
     for shard in header.shards:
         name = files.shard_name(shard.number, shard.epoch, gzipped=header.gzipped)
-        entries, problem = _read_shard(store, header, shard)
+        try:
+            entries, problem = _read_shard(store, header, shard)
+        except OSError as error:
+            entries, problem = {}, f"cannot be read: {error}"
         if problem:
             problems.append(f"{name}: {problem}")
             continue
@@ -148,7 +151,11 @@ def _check_shards(store: Store, header: form.Header) -> list[str]:
 
 
 def _read_shard(store: Store, header: form.Header, shard: form.Shard) -> tuple[dict[Any, Any], str]:
-    """Return what the shard holds, and "", or what is wrong with it."""
+    """Return what the shard holds, and "", or what is wrong with it.
+
+    Raises:
+        OSError: the file system failed, which says nothing of the shard.
+    """
     try:
         return form.shard_dict(store.read_shard(header, shard)), ""
     except FileNotFoundError:
@@ -156,6 +163,8 @@ def _read_shard(store: Store, header: form.Header, shard: form.Shard) -> tuple[d
     except PersistentOrderedDictIntegrityError:
         return {}, "damaged: size or CRC are not as the header says"
     except (ValueError, OSError, EOFError) as error:
+        if isinstance(error, OSError) and error.errno is not None:  # else it is the text that cannot be uncompressed
+            raise
         return {}, f"cannot be read: {error}"
 
 

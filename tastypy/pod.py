@@ -364,7 +364,9 @@ def repair(path: str | os.PathLike[str]) -> list[str]:
 
 def _require(path: str | os.PathLike[str]) -> str:
     place = _absolute(path)
-    if not health.has_files(place):
+    with explained(place):
+        there = health.has_files(place)
+    if not there:
         message = f"there is no POD at {place}"
         raise MissingPODError(message, place)
     return place

@@ -1,0 +1,133 @@
+"""What failing system calls showed that no other test did; `stress.crash` lets each of them fail."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from faults import FailingOS, os_error
+from filelock import lock_descriptor
+from helpers import Opener, shards, stored
+
+import tastypy
+from tastypy import POD, StorageError, lock, memory, store, transactions
+
+
+def assign(pod: POD[Any, Any]) -> None:
+    pod["b"] = 2
+
+
+def sync(pod: POD[Any, Any]) -> None:
+    pod["b"] = 2
+    pod.sync()
+
+
+def transact(pod: POD[Any, Any]) -> None:
+    with pod.transaction():
+        pod["b"] = 2
+
+
+@pytest.mark.parametrize(
+    ("module", "change"), [(memory, assign), (lock, sync), (transactions, transact)], ids=["assign", "sync", "transact"]
+)
+def test_a_lock_that_cannot_be_dropped_is_closed_instead(
+    opened: Opener, path: Path, monkeypatch: pytest.MonkeyPatch, module: Any, change: Callable[[POD[Any, Any]], None]
+) -> None:
+    """The change was made, so no error is raised, and nobody waits for the lock."""
+    pod = opened()
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.EIO, "on purpose")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "flock", fail)
+        change(pod)
+    assert pod["b"] == 2
+    descriptor = os.open(path / ".lock", os.O_RDWR)
+    try:
+        assert lock_descriptor(descriptor, blocking=False)
+    finally:
+        os.close(descriptor)
+    pod["c"] = 3
+    assert stored(path) == {"b": 2, "c": 3}
+
+
+def test_a_lock_that_cannot_be_opened_again_is_named(pod: POD[Any, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The descriptor is gone in a forked child, and where it could not be unlocked."""
+    pod["a"] = 1
+    pod._store.lock.drop(OSError(errno.EIO, "on purpose"))
+
+    def fail(*_: object) -> int:
+        raise OSError(errno.EMFILE, "on purpose")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("tastypy.lock.os.open", fail)
+        with pytest.raises(StorageError, match=r"\.lock: .*on purpose") as caught:
+            pod["b"] = 2
+    assert caught.value.errno == errno.EMFILE
+    pod["b"] = 2
+
+
+def test_a_journal_that_others_have_folded_and_that_cannot_be_closed_is_left(
+    opened: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pod, other = opened(), opened()
+    pod["a"] = 1
+    other["b"] = 2
+    other.sync()
+    closed: list[int] = []
+
+    def fail(descriptor: int) -> None:
+        closed.append(descriptor)
+        os.close(descriptor)
+        raise OSError(errno.EIO, "on purpose")
+
+    close = store.Store._close_journal
+    monkeypatch.setattr(close, "__defaults__", (fail, *(close.__defaults__ or ())[1:]))
+    pod["c"] = 3
+    assert closed
+    assert pod == {"a": 1, "b": 2, "c": 3}
+
+
+def test_repair_keeps_a_shard_that_the_file_system_fails_to_read(path: Path, failing_os: FailingOS) -> None:
+    """A failure of the file system says nothing of the shard: repair changes nothing, and says why."""
+    with POD[str, str](path, shard_bytes=60) as pod:
+        for number in range(6):
+            pod[f"key {number}"] = "x" * 40
+    damaged, *rest = shards(path)
+    lost = set(tastypy.POD[str, str](path, mode="r")) - {
+        key for shard in rest for key in json.loads(shard.read_bytes())
+    }
+    damaged.write_bytes(b"damaged")
+    before = sorted(file.name for file in path.iterdir())
+
+    failed: list[str] = []
+
+    def fail_once(file: str, *_: object) -> None:
+        if file == str(rest[0]) and not failed:
+            failed.append(file)
+            raise OSError(errno.EIO, "on purpose")
+
+    failing_os.before["open"] = fail_once
+    with pytest.raises(StorageError, match=str(path)):
+        tastypy.repair(path)
+    assert failed
+    assert sorted(file.name for file in path.iterdir() if not file.name.startswith("aside-")) == before
+    tastypy.repair(path)
+    assert stored(path).keys() == {f"key {number}" for number in range(6)} - lost
+
+
+@pytest.mark.parametrize("call", [tastypy.check, tastypy.repair])
+def test_a_directory_that_cannot_be_listed_is_named(path: Path, failing_os: FailingOS, call: Any) -> None:
+    POD[str, int](path).close()
+    failing_os.always["listdir"] = os_error(errno.EIO)()
+    with pytest.raises(StorageError, match=str(path)):
+        call(path)
+    failing_os.always.clear()
+    shutil.rmtree(path)
