@@ -1,146 +1,275 @@
-"""Kill a program at each of its system calls; the part of `crash` that needs strace."""
+"""Let a program die, or a system call of its fail, at each call that it makes; the part of `crash` that needs strace.
+
+The program is a forked child, to which strace is attached before it begins: this takes a tenth of the time of a new
+interpreter under strace. strace counts each call on its own, so one kind of call is injected at a time.
+"""
 
 from __future__ import annotations
 
+import errno
+import logging
+import multiprocessing
 import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
-import sys
+import traceback
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Protocol
 
-from stress.changes import MARK, SHARD_BYTES, Entries, Writer
 from stress.command import WrongError
-from stress.judging import Known, go_on, judge_files, judge_total, read
-from tastypy import POD
+from tastypy import LocksUnsupportedError, StorageError, TastypyError, files
 
 if TYPE_CHECKING:
     import random
+    from collections.abc import Callable, Sequence
 
-_PATIENCE = 60  # seconds after which a process is given up
+_KILL = "SIGKILL"
+_EFFECTS = (_KILL, "ENOSPC", "EIO", "EINTR", "ESTALE")
+_PATIENCE = 60  # seconds after which a program is given up
 _CALLS = ("write", "pwrite64", "rename", "fsync", "fdatasync", "unlink", "openat", "ftruncate", "close", "flock")
-# not --seccomp-bpf, though it would be faster: with it, strace 6.1 injects nothing
-_STRACE = ("strace", "-f", "-qq", "-e", f"trace={','.join(_CALLS)}")
+_REPEATED = {"write", "pwrite64", "fsync", "fdatasync", "openat", "ftruncate", "flock"}  # by Python itself after EINTR
+_STRACE = ("strace", "-f", "-y", "-e", "signal=none")
+_LINE = re.compile(r"^\d+ +(?P<name>\w+)\((?:\d+<(?P<path>[^>]*)>)?(?P<rest>.*)", re.MULTILINE)
 
 
 def no_strace() -> str:
     """Return why no program can be traced here, "" if it can."""
+    sleeper = subprocess.Popen(["sleep", str(_PATIENCE)])
     try:
-        done = subprocess.run([*_STRACE, "true"], capture_output=True, text=True, check=False, timeout=_PATIENCE)
+        strace = subprocess.Popen(
+            [*_STRACE, "-p", str(sleeper.pid)], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        )
     except FileNotFoundError:
         return "strace is not installed"
-    return done.stderr.strip() if done.returncode else ""
+    else:
+        said = (strace.stderr.readline() if strace.stderr else "").strip()
+    finally:
+        sleeper.kill()
+        sleeper.wait()
+    strace.communicate(timeout=_PATIENCE)
+    return "" if said.endswith("attached") else said
+
+
+class Tell:
+    """How a program tells what it has done: through a socket, by a system call that is none of those that fail."""
+
+    def __init__(self, pipe: socket.socket, path: Path) -> None:
+        self._pipe = pipe
+        self._path = str(path)
+
+    def __call__(self, text: str) -> None:
+        """Tell it."""
+        self._pipe.sendall(text.encode(errors="replace") + b"\0")
+
+    def error(self, error: TastypyError) -> None:
+        """Tell of a failure; raise unless its error is one that the file system's failures are documented to be."""
+        self(f"error {error.errno}")
+        if not isinstance(error, StorageError | LocksUnsupportedError):
+            raise error
+        name = os.strerror(error.errno or 0)
+        if not (error.path or "").startswith(self._path) or self._path not in str(error) or name not in str(error):
+            message = f"the error does not say what happened to what: {error!r}, path {error.path}, errno {error.errno}"
+            raise WrongError(message) from error
+
+    def until_done(self, action: Callable[[], Any]) -> Any:
+        """Return what `action` returns; where it fails, that is told, and it is done again."""
+        try:
+            return action()
+        except TastypyError as error:
+            self.error(error)
+        return action()
 
 
 class Outcome(NamedTuple):
-    """How a program ended: the changes that it acknowledged, and what it complained about."""
+    """How a program ended: its exit status, or the signal's negative number, and what it told; whether anything was injected."""
 
     status: int
-    acknowledged: int
-    complaint: str
+    told: list[str]
+    injected: bool
+
+    @property
+    def done(self) -> list[str]:
+        """What it told of what it did."""
+        return [text for text in self.told if not text.startswith("error ")]
 
 
-class Program(NamedTuple):
-    """The program that is killed: a writer's steps, in a copy of the directory `origin`, or in a new one."""
+class Program(Protocol):
+    """A program that is killed, or hindered."""
 
-    writer: Writer
-    first: int
-    last: int
-    origin: Path | None
+    @property
+    def origin(self) -> Path | None:
+        """The directory that it begins with a copy of."""
 
-    def run(self, path: Path, *options: str) -> Outcome:
-        """Run it under strace with these options."""
-        if self.origin:
-            shutil.copytree(self.origin, path)
-        steps = [str(self.writer.seed), self.writer.name, str(self.first), str(self.last)]
-        process = subprocess.Popen(
-            [*_STRACE, *options, sys.executable, "-m", "stress.changes", str(path), *steps],
-            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), "PYTHONHASHSEED": "0"},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            start_new_session=True,
-        )
+    def run(self, path: Path, tell: Tell) -> None:
+        """Be the program: tell each thing when it is done, "closed" at last."""
+
+    def judge(self, path: Path, outcome: Outcome) -> None:
+        """Raise unless what it left is right."""
+
+
+class Place(NamedTuple):
+    """Where a program runs, and whether it takes the file system for one that is not known to be local."""
+
+    path: Path
+    remote: bool
+
+
+class Point(NamedTuple):
+    """A call, the how-manieth of its name it is, and what happens there; `vital`: a batch is lost if it fails."""
+
+    name: str
+    when: int
+    effect: str = ""
+    vital: bool = False
+
+    @property
+    def options(self) -> list[str]:
+        """How to tell strace."""
+        what = "signal=SIGKILL" if self.effect == _KILL else f"error={self.effect}"
+        return ["-e", f"trace={self.name}", "-e", f"inject={self.name}:{what}:when={self.when}"]
+
+
+def run(program: Program, place: Place, log: Path, options: Sequence[str]) -> Outcome:
+    """Run the program under strace with these options."""
+    path = place.path
+    if program.origin:
+        shutil.copytree(program.origin, path)
+    ours, theirs = socket.socketpair()
+    ours.settimeout(_PATIENCE)
+    child = os.fork()
+    if not child:
+        ours.close()
+        _be(program, place, theirs)
+    theirs.close()
+    strace = subprocess.Popen(
+        [*_STRACE, *options, "-o", str(log), "-p", str(child)], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE
+    )
+    text = b""
+    try:
+        said = strace.stderr.readline() if strace.stderr else b""
+        if not said.strip().endswith(b"attached"):
+            raise WrongError(said.decode(errors="replace"))  # noqa: TRY301 - both processes end as at any exception
+        ours.sendall(b"!")
+        while part := ours.recv(1 << 16):
+            text += part
+    except BaseException:
+        os.kill(child, signal.SIGKILL)
+        strace.kill()
+        raise
+    finally:
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        strace.communicate(timeout=_PATIENCE)
+        ours.close()
+    told = text.decode().split("\0")[:-1]
+    return Outcome(status, told, status < 0 or "(INJECTED)" in log.read_text(errors="replace"))
+
+
+def _be(program: Program, place: Place, pipe: socket.socket) -> NoReturn:
+    """Be the program, in the child, once strace is attached."""
+    status = 1
+    try:
+        pipe.recv(1)
+        logging.disable()  # of failures that are made here
+        if place.remote:
+            files._LOCAL = frozenset()  # noqa: SLF001 - the seam where a network file system can be played
+        tell = Tell(pipe, place.path)
         try:
-            output, complaint = process.communicate(timeout=_PATIENCE)
+            program.run(place.path, tell)
+            status = 0
+        except BaseException:  # noqa: BLE001 - told, and the end of this process
+            tell(f"WRONG: {traceback.format_exc()}")
+    finally:
+        os._exit(status)
+
+
+def _points(trace: str) -> list[Point]:
+    """Return each call, and one more of each kind, without an effect."""
+    counts: Counter[str] = Counter()
+    points = []
+    batch = ""  # the path of the journal that a batch is being appended to
+    for line in _LINE.finditer(trace):
+        name, path, rest = line["name"], line["path"], line["rest"]
+        if name not in _CALLS:
+            continue
+        counts[name] += 1
+        if (
+            name == "write"
+            and "/journal-" in (path or "")
+            and rest.startswith(r', "{\"crc\":\"')
+            and r"\",\"seq\":" in rest
+        ):
+            batch = path
+        points.append(Point(name, counts[name], vital=bool(batch) and path == batch))
+        if name in ("close", "flock"):
+            batch = ""
+    return points + [Point(name, counts[name] + 1) for name in _CALLS]
+
+
+def try_points(place: Place, program: Program, chance: random.Random, most: int | None) -> Counter[str]:
+    """Run the program with each effect at each of its calls, or at about as many as `most`, evenly spread, and judge."""
+    place.path.mkdir()
+    here, trace = place._replace(path=place.path / "whole"), place.path / "trace"
+    whole = run(program, here, trace, ["-e", f"trace={','.join(_CALLS)}"])
+    _judge(here.path, program, None, whole)
+    points = _points(trace.read_text(errors="replace"))
+    all_points = [point._replace(effect=effect) for effect in _EFFECTS for point in points]
+    every = 1 if most is None else max(1, len(all_points) // most)
+    chosen = all_points[chance.randrange(every) :: every]
+    counts = Counter({"calls": len(points) - len(_CALLS), "points": 0})
+    with ProcessPoolExecutor(os.cpu_count(), multiprocessing.get_context("fork")) as executor:
+        try:
+            for count in executor.map(partial(_try, place, program), range(len(chosen)), chosen):
+                counts += count
         except BaseException:
-            os.killpg(process.pid, signal.SIGKILL)  # strace and what it traces
-            process.wait()
+            executor.shutdown(cancel_futures=True)
             raise
-        return Outcome(process.returncode, len(output), complaint.decode(errors="replace"))
-
-    def known(self) -> Known:
-        """Return what is in the directory when it begins."""
-        before, _ = self.writer.states(0, {}, self.first)
-        return Known(self.writer, self.first, before)
-
-
-def dead_writers(place: Path, writer: Writer, steps: int) -> Path:
-    """Return a directory that a writer died in, and a fold, so that the next one finds something to clean up."""
-    path, copy = place / "alive", place / "dead"
-    known: Entries = {}
-    with POD[str, Any](path, shard_bytes=SHARD_BYTES) as pod:
-        for step in range(steps):
-            change = writer.change(step, known)
-            writer.commit(pod, change)
-            known = change.apply(known)
-        shutil.copytree(path, copy)  # as it is before closing folds
-        epoch = pod.stats().epoch
-    with (copy / f"journal-{epoch}.jsonl").open("ab") as journal:
-        journal.write(b'{"crc":"00000000","seq":')
-    (copy / f"journal-{epoch + 1}.jsonl").touch()
-    (copy / f".{'0' * 16}.tmp").write_text("{\n")
-    return copy
-
-
-def _points(trace: str) -> list[tuple[str, int]]:
-    """Return each call, and the how-manieth of its name it is, after the program's imports, and one more of each."""
-    names = re.findall(rf"^(?:\d+ +)?(\w+)\((.*{MARK})?", trace, re.MULTILINE)
-    begin = next(number for number, (_, mark) in enumerate(names) if mark)
-    before, total = (Counter(name for name, _ in some) for some in (names[: begin + 1], names))
-    return [(name, when) for name in _CALLS for when in range(before[name] + 1, total[name] + 2)]
-
-
-def kill_at_calls(place: Path, program: Program, chance: random.Random, most: int | None) -> Counter[str]:
-    """Kill the program at each of its system calls, or at about as many as `most`, evenly spread; judge what is left."""
-    whole = program.run(place / "whole", "-o", str(place / "trace"))
-    if whole.status or whole.acknowledged != program.last - program.first:
-        message = f"the program does not end well under strace: {whole}"
-        raise WrongError(message)
-    points = _points((place / "trace").read_text(errors="replace"))
-    every = 1 if most is None else max(1, len(points) // most)
-    chosen = list(enumerate(points[chance.randrange(every) :: every]))
-
-    def kill(point: tuple[int, tuple[str, int]]) -> Outcome:
-        number, (name, when) = point
-        return program.run(place / str(number), "-o", os.devnull, "-e", f"inject={name}:signal=SIGKILL:when={when}")
-
-    counts = Counter({"points": len(points), "kills": 0})
-    with ThreadPoolExecutor(os.cpu_count()) as executor:
-        for (number, (name, when)), outcome in zip(chosen, executor.map(kill, chosen), strict=True):
-            path = place / str(number)
-            try:
-                _judge(path, program.known(), outcome)
-            except Exception as error:
-                error.add_note(f"{path}: killed at {name} number {when}; {outcome}")
-                raise
-            counts["kills" if outcome.status else "ended by themselves"] += 1
-            shutil.rmtree(path)
-    if not counts["kills"]:
-        message = "strace killed nothing: this part tests nothing here"
+    missing = [effect for effect in _EFFECTS if not counts["kills" if effect == _KILL else effect]]
+    if missing:
+        message = f"strace injected nothing of {', '.join(missing)}: this tests nothing here"
         raise WrongError(message)
     return counts
 
 
-def _judge(path: Path, known: Known, outcome: Outcome) -> None:
-    if outcome.status not in (0, -signal.SIGKILL, 128 + signal.SIGKILL):
-        raise WrongError(str(outcome))
-    known.judge(read(path), outcome.acknowledged)
-    found = go_on(path)
-    known.judge_again(found)
-    judge_total(found)
-    judge_files(path)
+def _try(place: Place, program: Program, number: int, point: Point) -> Counter[str]:
+    logging.disable()  # of what is found and mended here, point after point
+    path, log = place.path / str(number), place.path / f"{number}.log"
+    outcome = run(program, place._replace(path=path), log, point.options)
+    _judge(path, program, point, outcome)
+    shutil.rmtree(path, ignore_errors=True)
+    log.unlink()
+    kind = "kills" if point.effect == _KILL else point.effect
+    failed = len(outcome.told) - len(outcome.done)
+    return Counter({"points": 1, kind if outcome.injected else "not reached": 1, "errors told": failed})
+
+
+def _judge(path: Path, program: Program, point: Point | None, outcome: Outcome) -> None:
+    try:
+        _judge_end(point, outcome)
+        program.judge(path, outcome)
+    except Exception as error:
+        error.add_note(f"{path}: {point}; exit status {outcome.status}; the program told:")
+        error.add_note("\n".join(outcome.told[-12:]))
+        raise
+
+
+def _judge_end(point: Point | None, outcome: Outcome) -> None:
+    """Raise unless the program ended as it must: killed, or by itself after it told of what failed."""
+    killed = bool(point and point.effect == _KILL and outcome.injected)
+    failures = [text for text in outcome.told if text.startswith("error ")]
+    if outcome.status != (-signal.SIGKILL if killed else 0) or (not killed and outcome.told[-1:] != ["closed"]):
+        message = "the program did not end well"
+        raise WrongError(message)
+    wanted = f"error {getattr(errno, point.effect)}" if point and outcome.injected and not killed else ""
+    if any(text != wanted for text in failures):
+        message = f"it was told {failures}, which is not what happened"
+        raise WrongError(message)
+    repeated = point is not None and point.effect == "EINTR" and point.name in _REPEATED
+    if point and point.vital and wanted and not failures and not repeated:
+        message = f"{point.name} failed while a batch was written, and nobody was told"
+        raise WrongError(message)

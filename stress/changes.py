@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import os
 import random
-import sys
 import time
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tastypy import POD
@@ -20,7 +18,6 @@ if TYPE_CHECKING:
 
 Entries = dict[str, Any]  # in order, as a POD is
 
-MARK = "/tastypy-begins-here"  # a file that is not there: opening it shows in a trace where the imports end
 SHARD_BYTES = 400  # of small shards, so that a few entries make many files
 TOTAL = "total"  # the sum of all writers' counts: a transaction changes both
 _KEYS = 40  # of a writer
@@ -44,7 +41,7 @@ class Change(NamedTuple):
         return after
 
 
-_KINDS = {
+KINDS = {  # and how often each is chosen
     "set": 30,
     "delete": 10,
     "pop": 5,
@@ -73,9 +70,9 @@ class Writer(NamedTuple):
     name: str
     alone: bool = False
 
-    def key(self, number: int) -> str:
+    def key(self, number: int | str) -> str:
         """Return one of its keys; a few of them are such that files spell them differently."""
-        return f"{self.name}-{number}" + ('"\\\n' if number % 13 == 5 else "")
+        return f"{self.name}-{number}" + ('"\\\n' if number in (5, 18, 31) else "")
 
     @property
     def counter(self) -> str:
@@ -86,10 +83,17 @@ class Writer(NamedTuple):
         """Return its part of a POD that it may share."""
         return {key: value for key, value in pod.items() if key.startswith(f"{self.name}-")}
 
+    def kinds(self, first: int, last: int) -> set[str]:
+        """Return what kinds of changes it wants to make from step `first` on, before step `last`."""
+        return {self._begin(step)[1] for step in range(first, last)}
+
+    def _begin(self, step: int) -> tuple[random.Random, str]:
+        chance = random.Random(f"{self.seed} {self.name} {step}")
+        return chance, chance.choices([*KINDS], [*KINDS.values()])[0]
+
     def change(self, step: int, entries: Entries) -> Change:
         """Return its change number `step`, with these entries before it."""
-        chance = random.Random(f"{self.seed} {self.name} {step}")
-        kind = chance.choices([*_KINDS], [*_KINDS.values()])[0]
+        chance, kind = self._begin(step)
         there = [key for key in entries if key != self.counter]
 
         def fresh(size: int) -> tuple[tuple[str, Any], ...]:
@@ -161,18 +165,3 @@ class Writer(NamedTuple):
                 entries = change.apply(entries)
                 if time.monotonic() > end:
                     break
-
-
-def main() -> None:
-    """Be the program that is killed at a system call: `python -m stress.changes PATH SEED NAME FROM TO` reports on stdout."""
-    path, seed, name, *steps = sys.argv[1:]
-    first, last = map(int, steps)
-    writer = Writer(int(seed), name, alone=True)
-    entries, _ = writer.states(0, {}, first)
-    with suppress(FileNotFoundError):
-        os.close(os.open(MARK, os.O_RDONLY))
-    writer.run(path, first, entries, sys.stdout.fileno(), 60, last - first, shard_bytes=SHARD_BYTES)
-
-
-if __name__ == "__main__":
-    main()

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from stress.changes import TOTAL, Entries, Writer
 from stress.command import WrongError
-from tastypy import POD, MissingPODError
+from tastypy import POD, MissingPODError, check, files
+from tastypy import format as form
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,7 +27,7 @@ class Known:
         found = self.writer.own(pod)
         before, after = self.writer.states(self.step, self.entries, acknowledged)
         for number, state in enumerate((before, after)):
-            if _same(found, state):
+            if same(found, state):
                 self.step += acknowledged + number
                 self.entries = state
                 return
@@ -38,15 +39,22 @@ class Known:
         )
         raise WrongError(message)
 
+    def follow(self, *, made: bool) -> None:
+        """Go on by its next change, which was made or not."""
+        if made:
+            self.entries = self.writer.change(self.step, self.entries).apply(self.entries)
+        self.step += 1
+
     def judge_again(self, pod: Entries) -> None:
         """Raise unless its part is what it was."""
         found = self.writer.own(pod)
-        if not _same(found, self.entries):
+        if not same(found, self.entries):
             message = f"writer {self.writer.name} before step {self.step}: {difference(found, self.entries)}"
             raise WrongError(message)
 
 
-def _same(one: Entries, other: Entries) -> bool:
+def same(one: Entries, other: Entries) -> bool:
+    """Tell whether they are equal, order included."""
     return [*one.items()] == [*other.items()]
 
 
@@ -68,7 +76,7 @@ def judge_total(pod: Entries) -> None:
         raise WrongError(message)
 
 
-def read(path: Path) -> Entries:
+def read(path: Path | str) -> Entries:
     """Return what a reader without the lock sees."""
     try:
         with POD[str, Any](path, mode="r") as pod:
@@ -84,7 +92,7 @@ def go_on(path: Path, **options: Any) -> Entries:
         pod["probe"] = True
         del pod["probe"]
         problems = pod.check()
-        if problems or not _same(pod.copy(), found):
+        if problems or not same(pod.copy(), found):
             message = f"after the next writer: {problems or difference(pod.copy(), found)}"
             raise WrongError(message)
     return found
@@ -101,3 +109,42 @@ def judge_files(path: Path) -> None:
     if len(journals) > 2 or len(names) != len(journals) + shards + len([".lock"]):
         message = f"{path}: {shards} shards and at most two journals belong here, not {names}"
         raise WrongError(message)
+
+
+def _epoch(path: Path) -> int:
+    """Return the epoch that `.lock` names, 0 if it says nothing yet."""
+    try:
+        line = form.decode_lock_line((path / files.LOCK).read_bytes())
+    except FileNotFoundError:
+        return 0
+    return line.epoch if line else 0
+
+
+def dead_epochs(path: Path) -> set[int]:
+    """Return the numbers that folds took which were not committed, and which nobody may use again."""
+    epoch = _epoch(path)
+    names = files.names_in(str(path)).values() if epoch else ()
+    return {name.epoch for name in names if name and name.kind == "journal" and name.epoch > epoch}
+
+
+def judge_epoch(path: Path, dead: set[int]) -> None:
+    """Raise if a fold used a number again that another fold, now dead, had taken."""
+    epoch = _epoch(path)
+    if epoch in dead:
+        message = f"{path}: epoch {epoch}, whose number a dead fold had taken, was used again"
+        raise WrongError(message)
+
+
+def judge_asides(path: Path, lost: tuple[bytes, ...]) -> None:
+    """Raise unless what was lost is in files that were set aside, and nothing else is wrong; remove these files."""
+    with POD[str, Any](path) as pod:
+        pod["probe"] = True  # the next writer sets aside what a reader leaves as it is
+        del pod["probe"]
+    asides = {file.name: file.read_bytes() for file in path.glob("aside-*")}
+    missing = [part for part in lost if not any(part in data for data in asides.values())]
+    others = [problem for problem in check(path) if problem.partition(":")[0] not in asides]
+    if missing or others:
+        message = f"{path}: damaged, and not set aside: {missing}; other problems: {others}"
+        raise WrongError(message)
+    for name in asides:
+        (path / name).unlink()
