@@ -535,7 +535,7 @@ class Store:
         except OSError as error:  # it cannot be told, and whatever is done next will say the same
             log.debug("%s: .lock cannot be read: %s", self.path, error)
             return
-        if line is not None and line.id != self.id:
+        if line is not None and self.id and line.id != self.id:  # it has none yet while it is being opened
             self._gone()
 
     def _gone(self) -> NoReturn:

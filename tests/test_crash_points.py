@@ -131,3 +131,23 @@ def test_a_directory_that_cannot_be_listed_is_named(path: Path, failing_os: Fail
         call(path)
     failing_os.always.clear()
     shutil.rmtree(path)
+
+
+@pytest.mark.parametrize("mode", ["a", "r"])
+def test_a_stale_handle_while_a_pod_is_opened_is_no_directory_that_was_replaced(
+    path: Path, failing_os: FailingOS, monkeypatch: pytest.MonkeyPatch, mode: str
+) -> None:
+    POD[str, int](path).close()
+    monkeypatch.setattr("tastypy.files._LOCAL", frozenset())
+    failed: list[int] = []
+
+    def fail_once(descriptor: int, *_: object) -> None:
+        if not failed:
+            failed.append(descriptor)
+            raise OSError(errno.ESTALE, "on purpose")
+
+    failing_os.before["pread"] = fail_once
+    with pytest.raises(StorageError, match="on purpose") as caught:
+        POD(path, mode=mode)
+    assert caught.value.errno == errno.ESTALE
+    assert failed
