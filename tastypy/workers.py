@@ -219,6 +219,13 @@ def _sweep(store: Store, holders: set[str]) -> None:
                 remains.close()
 
 
+def _close_probe(descriptor: int) -> None:
+    """Close another worker's file; an error says nothing of what was done meanwhile, such as a claim."""
+    _probes.discard(descriptor)
+    with suppress(OSError):
+        os.close(descriptor)
+
+
 class Remains(NamedTuple):
     """What a dead worker left: its file, now locked by us so that nobody else sees to it, or none if that is gone."""
 
@@ -236,8 +243,7 @@ class Remains(NamedTuple):
     def close(self) -> None:
         """Let go of the file."""
         if self.descriptor >= 0:
-            _probes.discard(self.descriptor)
-            os.close(self.descriptor)
+            _close_probe(self.descriptor)
 
 
 def find_remains(store: Store, name: str) -> Remains | None:
@@ -264,8 +270,7 @@ def find_remains(store: Store, name: str) -> Remains | None:
         log.warning("%s cannot be looked at, and its worker counts as alive: %s", path, error)
     finally:
         if descriptor >= 0:
-            _probes.discard(descriptor)
-            os.close(descriptor)
+            _close_probe(descriptor)
     return None
 
 
@@ -309,8 +314,7 @@ def seen(store: Store) -> list[Seen]:
         except OSError as error:
             log.warning("%s cannot be read: %s", store.file(file), error)
         finally:
-            _probes.discard(descriptor)
-            os.close(descriptor)
+            _close_probe(descriptor)
     return found
 
 
@@ -328,8 +332,7 @@ def is_alive(store: Store, name: str) -> bool:
     try:
         return _is_locked(descriptor)
     finally:
-        _probes.discard(descriptor)
-        os.close(descriptor)
+        _close_probe(descriptor)
 
 
 def _is_locked(descriptor: int) -> bool:

@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,10 @@ from typing import Any
 import pytest
 from faults import FailingOS, os_error
 from filelock import lock_descriptor
-from helpers import Opener, shards, stored
+from helpers import Opener, in_child, shards, stored
 
 import tastypy
-from tastypy import POD, StorageError, lock, memory, store, transactions
+from tastypy import POD, StorageError, Tracker, lock, memory, store, transactions
 
 
 def assign(pod: POD[Any, Any]) -> None:
@@ -151,3 +152,29 @@ def test_a_stale_handle_while_a_pod_is_opened_is_no_directory_that_was_replaced(
         POD(path, mode=mode)
     assert caught.value.errno == errno.ESTALE
     assert failed
+
+
+def test_a_claim_is_had_though_the_file_of_the_dead_worker_cannot_be_closed(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The claim was committed: an error would leave it to nobody."""
+
+    def claim_and_die() -> None:
+        Tracker[str](path).claim()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    tracker = Tracker[str](path)
+    tracker.add("task")
+    assert in_child(claim_and_die) == -signal.SIGKILL
+    close = os.close
+
+    def fail(descriptor: int) -> None:
+        close(descriptor)
+        raise OSError(errno.EIO, "on purpose")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("tastypy.workers.os.close", fail)
+        task = tracker.claim()
+    assert task is not None
+    task.done()
+    tracker.close()
