@@ -35,7 +35,6 @@ log = logging.getLogger("tastypy")
 
 _SLOT = 19  # bytes: a token of 16 digits in quotes, and a newline
 _GONE = {errno.ENOENT, errno.ENOTDIR, errno.ESTALE}
-_TRIES, _PAUSE = 5, 0.001  # for the lock of a dead worker's file, and seconds between them
 _SWEPT = 16  # files of other workers that a new one looks at
 
 _workers: WeakKeyDictionary[DirectoryLock, Worker] = WeakKeyDictionary()
@@ -227,7 +226,7 @@ def _close_probe(descriptor: int) -> None:
 
 
 class Remains(NamedTuple):
-    """What a dead worker left: its file, now locked by us so that nobody else sees to it, or none if that is gone."""
+    """What a dead worker left: its file, or none if that is gone."""
 
     name: str
     path: str
@@ -247,10 +246,7 @@ class Remains(NamedTuple):
 
 
 def find_remains(store: Store, name: str) -> Remains | None:
-    """Return what is left of a worker that is not alive; None if it is alive all the same, or somebody else sees to it.
-
-    Who looks whether it `is_alive` has the lock for some microseconds, too: so more than one try.
-    """
+    """Return what is left of a worker that is not alive, with the directory's lock held; None if it is alive all the same."""
     path = store.file(files.worker_name(name))
     descriptor = -1
     if not files.is_worker(name):  # it was written by hand, and no worker can have it
@@ -258,12 +254,10 @@ def find_remains(store: Store, name: str) -> Remains | None:
     try:
         descriptor = files.open_to_lock(path)
         _probes.add(descriptor)
-        for _ in range(_TRIES):
-            if lock_descriptor(descriptor, blocking=False):
-                remains = Remains(name, path, descriptor, *_read(descriptor))
-                descriptor = -1
-                return remains
-            time.sleep(_PAUSE)
+        if not _is_locked(descriptor):
+            remains = Remains(name, path, descriptor, *_read(descriptor))
+            descriptor = -1
+            return remains
     except OSError as error:
         if error.errno in _GONE:
             return Remains(name, path, -1, {}, set())
@@ -337,7 +331,8 @@ def is_alive(store: Store, name: str) -> bool:
 
 def _is_locked(descriptor: int) -> bool:
     try:
-        # a shared lock: two who look at once do not take each other for the worker
+        # a shared lock: who looks, or sees to what a dead worker left, is not taken for that worker by another one, whose
+        # claim would then return None though there are tasks
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except OSError:
         return True

@@ -9,6 +9,7 @@ import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from faults import FailingOS
 from helpers import hear, in_child, stored, tell
 from tracker_programs import ask, claimed, finish, kill, open_files_of_workers, start, worker_files
 
-from tastypy import Tracker
+from tastypy import Tracker, files, workers
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of .*fork:DeprecationWarning")
 
@@ -69,13 +70,29 @@ def test_a_lock_that_cannot_be_asked_for_counts_as_a_living_worker(
     assert ask(program, "claim") == "1"
     kill(program)
 
-    def fail(*_: Any, **__: Any) -> bool:
+    def fail(*_: Any, **__: Any) -> None:
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
-    monkeypatch.setattr("tastypy.workers.lock_descriptor", fail)
+    monkeypatch.setattr(workers, "fcntl", SimpleNamespace(flock=fail, LOCK_SH=fcntl.LOCK_SH, LOCK_NB=fcntl.LOCK_NB))
     assert finish(tracker) == [*range(2, 10)]
     monkeypatch.undo()
     assert finish(tracker) == [1]
+
+
+def test_who_sees_to_what_a_dead_worker_left_is_not_taken_for_it(tracker: Tracker[Any], path: Path) -> None:
+    """Nor is who looks at it: else a claim at that moment would find nothing, though there are tasks."""
+    program = start("obey", path)
+    assert ask(program, "claim") == "0"
+    kill(program)
+    name = files.worker_of(worker_files(path)[0].name)
+    first = workers.find_remains(tracker._store, name)
+    assert not workers.is_alive(tracker._store, name)
+    second = workers.find_remains(tracker._store, name)
+    assert first is not None
+    assert second is not None
+    assert first.in_hand == second.in_hand
+    first.close()
+    second.close()
 
 
 @pytest.mark.parametrize("number", [errno.ENOENT, errno.ESTALE])
