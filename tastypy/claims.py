@@ -79,7 +79,7 @@ class ClaimedDict(TaskDict[K]):
         if urgent and not dead and not self._doubtful and not self._has_claimable():
             return tasks
         try:
-            self._commit_items(partial(self._choose, batch, dead, remains, tasks))
+            self._commit_items(partial(self._choose, batch, dead, remains, tasks, urgent=urgent))
             for one in remains:
                 one.remove()
             self._doubtful = False
@@ -117,10 +117,12 @@ class ClaimedDict(TaskDict[K]):
             return []
         self._looked = now
         self.refresh()
-        own = workers.current(self._store)
-        names = [name for name in list(self._figures().holders) if own is None or name != own.name]
+        names = self._others(self._figures().holders)
         if not urgent and len(names) > _LOOK_AT:
             names = random.sample(names, _LOOK_AT)
+        return self._dead(names)
+
+    def _dead(self, names: Sequence[str]) -> list[str]:
         return [name for name in names if not workers.is_alive(self._store, name)]
 
     def _token(self, key: K) -> str:
@@ -129,17 +131,21 @@ class ClaimedDict(TaskDict[K]):
         return str(entry.get("_claim", {}).get("token", "")) if type(entry) is dict else ""
 
     def _choose(
-        self, batch: int, dead: Sequence[str], remains: list[workers.Remains], tasks: list[Task]
+        self, batch: int, dead: Sequence[str], remains: list[workers.Remains], tasks: list[Task], *, urgent: bool
     ) -> tuple[bytes, dict[K, Entry]]:
-        """Return the batch that claims the next tasks and releases those of dead workers, with the lock held."""
+        """Return the batch that claims the next tasks and releases those of dead workers, with the lock held.
+
+        If it is `urgent`, those who died since they were looked at are found, too, before there is nothing to claim.
+        """
         worker = self._begun_worker()
         now = entries.time_now()
-        for name in dead:
-            one = workers.find_remains(self._store, name)
-            if one is not None:
-                remains.append(one)
+        self._find_remains(dead, remains)
         items = self._freed(remains, worker, now) if remains or self._doubtful else {}
-        for key, entry in self._next_open(batch, items):
+        chosen = self._next_open(batch, items)
+        if urgent and not chosen and self._find_remains(self._dead(self._others(self._count_noted().holders)), remains):
+            items = self._freed(remains, worker, now)
+            chosen = self._next_open(batch, items)
+        for key, entry in chosen:
             task = Task(self, key, entry, worker, ahead=batch > 1)
             tasks.append(task)  # first: what comes in between finds it there
             worker.tokens.add(task.token)
@@ -154,6 +160,18 @@ class ClaimedDict(TaskDict[K]):
                 return b'"put":{%b:%b}' % (encode_key(key), again[0]), {key: again[1]}
         text, copy = encode_items(items, self._default)
         return b'"put":%b' % text, copy
+
+    def _find_remains(self, names: Sequence[str], remains: list[workers.Remains]) -> bool:
+        """Add to `remains` what is left of those of the workers that are dead, with the lock held; tell whether there are any."""
+        known = {one.name for one in remains}
+        found = [workers.find_remains(self._store, name) for name in names if name not in known]
+        remains += [one for one in found if one is not None]
+        return len(remains) > len(known)
+
+    def _others(self, holders: Collection[str]) -> list[str]:
+        """Return the workers among these that are not this process's."""
+        own = workers.current(self._store)
+        return [name for name in list(holders) if own is None or name != own.name]
 
     def _next_open(self, batch: int, freed: dict[K, Entry]) -> list[tuple[K, Entry]]:
         """Return up to `batch` tasks that can be claimed now, with the lock held.

@@ -95,6 +95,27 @@ def test_who_sees_to_what_a_dead_worker_left_is_not_taken_for_it(tracker: Tracke
     second.close()
 
 
+def test_a_worker_that_dies_just_before_a_claim_has_the_lock_is_found_when_nothing_else_is_left(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its task can be claimed then, and before that another one could be: the claim does not return None."""
+    with Tracker[Any](path) as tracker:
+        tracker.add_many(range(3))
+        dying, other = start("obey", path), start("obey", path)
+        assert (ask(dying, "claim"), ask(other, "claim")) == ("0", "1")
+        claimed(tracker).release()
+        commit = Tracker._commit_items
+
+        def meanwhile(*arguments: Any) -> None:
+            monkeypatch.undo()
+            kill(dying)
+            assert ask(other, "claim") == "2"  # which was open until now
+            commit(*arguments)
+
+        monkeypatch.setattr(Tracker, "_commit_items", meanwhile)
+        assert claimed(tracker).key == 0
+
+
 @pytest.mark.parametrize("number", [errno.ENOENT, errno.ESTALE])
 def test_a_worker_whose_file_is_gone_or_stale_is_dead(
     tracker: Tracker[Any], path: Path, failing_os: FailingOS, number: int
