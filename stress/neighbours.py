@@ -296,7 +296,7 @@ def _run(trial: Trial) -> None:
         print("users: left out, to become others takes root")
     elif trial.wants("users"):
         with trial.part("users of one group, and a stranger") as figures:
-            for number in trial.rounds(0.2):
+            for number in trial.rounds(0.1):
                 place = trial.path()
                 place.mkdir()
                 figures.update(share(place, trial.chance("users", number), 0.5 if trial.quick else 2))
@@ -314,7 +314,7 @@ def _run(trial: Trial) -> None:
             print(f"swapped: left out, {reason}")
         else:
             with trial.part("files swapped while others work") as figures:
-                figures.update(swap_under_writers(place, trial.chance("swapped"), 0.8 if trial.quick else 8))
+                figures.update(swap_under_writers(place, trial.chance("swapped"), 0.8 if trial.quick else 5))
     if trial.wants("keys"):
         with trial.part("hostile keys") as figures:
             for number in trial.rounds(0.1):
