@@ -9,6 +9,7 @@ import itertools
 import os
 import random
 import shutil
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -163,13 +164,15 @@ class Record:
                     yield at, state, least, begun
 
 
-def cut_everywhere(place: Path, made: Plan, chance: random.Random, most: int) -> Counter[str]:
-    """Record a program, perhaps one that dies and one that takes over, and judge the states of every cut."""
+def cut_everywhere(place: Path, made: Plan, chance: random.Random, most: int, seconds: float) -> Counter[str]:
+    """Record a program, perhaps one that dies and one that takes over, and judge the states of every cut, while there is time."""
+    end = time.monotonic() + seconds
     record = Record(made)
     record.run(place / "first", 0, made.steps, chance)
     if chance.random() < 0.5:
         record.take_over(place / "second", chance)
-    counts = Counter({"programs": 1, "cuts": len(record.ops) - record.start})
+    counts = Counter({"programs": 1})
+    cuts = set[int]()
     root = place / "cut"
     for at, state, least, most_there in record.states(chance, most):
         lay_out(state, root)
@@ -182,7 +185,12 @@ def cut_everywhere(place: Path, made: Plan, chance: random.Random, most: int) ->
             error.add_note(f"{root / _NAME}: cut after {at}, {str(record.ops[at])[:200]}\n{made}")
             raise error from caught
         shutil.rmtree(root)
+        cuts.add(at)
         counts.update({"states": 1, "states with lines set aside": found.aside})
+        if time.monotonic() > end:
+            counts["programs not to their end"] = 1
+            break
+    counts["cuts"] = len(cuts)
     return counts
 
 

@@ -126,8 +126,9 @@ def _run(trial: Trial) -> None:
                 with _in_memory(trial.path()) as place:
                     if part == "client":
                         figures.update(refuse_closes(place, made))
-                    figures.update(cut_everywhere(place, made, chance, _STATES // 3 if trial.quick else _STATES))
+                    states, seconds = (_STATES // 3, 2) if trial.quick else (_STATES, 20)
+                    figures.update(cut_everywhere(place, made, chance, states, seconds))
 
 
 if __name__ == "__main__":
-    sys.exit(command("power", __doc__, _run, seconds=120, quick=10, parts=("disks", "recorder", "client")))
+    sys.exit(command("power", __doc__, _run, seconds=120, quick=8, parts=("disks", "recorder", "client")))
