@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import os
 import random
-import sys
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -56,12 +55,8 @@ class ClaimedDict(TaskDict[K]):
         self._doubtful = False  # whether there may be claims of this worker that none of its tasks has
         self._worker: workers.Worker | None = None  # this process's, once it has claimed something here
         super().__init__(path, max_tries, mode, **options)
-        # Now, for claims in threads, where it cannot be done. But not in a worker of multiprocessing before it has claimed
-        # something: `Pool.terminate` sends one SIGTERM and waits for ever, and CPython does not run a handler written in Python
-        # if the signal comes just before the main thread begins to wait in C.
-        multiprocessing = sys.modules.get("multiprocessing.process")
-        if self._store.writable and (multiprocessing is None or multiprocessing.parent_process() is None):
-            lifecycle.take_signals()
+        if self._store.writable and not lifecycle.is_worker():
+            lifecycle.take_signals()  # now, for claims in threads, where it cannot be done
 
     # --- the begin of a claim
 

@@ -1,10 +1,15 @@
 """The open PODs of this process: what happens to them at its exit, at SIGTERM and SIGHUP, and in a forked child.
 
 A POD with held changes is referenced strongly from here until they are written, so that garbage collection loses nothing.
+
+A worker of multiprocessing takes SIGTERM only while it holds or has claimed something. `Pool.terminate` sends it once and
+waits for ever, and CPython, which runs a handler between two instructions, does not see a signal that comes just before the
+main thread begins to wait in C, as the workers of a pool do between two jobs: the default action has no such gap.
 """
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]  # `signal` makes enums: at its import, and with each call, which takes 2 us
 import _thread
 import atexit
 import gc
@@ -31,9 +36,10 @@ T = TypeVar("T")
 
 _open: WeakValueDictionary[int, Memory[Any, Any]] = WeakValueDictionary()
 _holding: dict[int, Memory[Any, Any]] = {}
+_SIGTERM = {_signal.SIGTERM}
 _finalized = _signalled = 0  # the process whose end, and whose signals, are seen to
 _ending = 0  # the process that a signal is about to end
-_registered = False
+_registered = _worker = False
 
 
 def opened(pod: Memory[Any, Any]) -> None:
@@ -62,21 +68,34 @@ def released(pod: Memory[Any, Any]) -> None:
         _holding.pop(id(pod), None)
         if pod._is_pending():  # another thread has claimed something just now
             _holding[id(pod)] = pod
+        _let_go()
 
 
 def closed(pod: Memory[Any, Any]) -> None:
     """Let go of a POD that was closed."""
     _holding.pop(id(pod), None)
     _open.pop(id(pod), None)
+    _let_go()
+
+
+def _let_go() -> None:
+    if _worker and not _holding and _signalled == os.getpid():
+        _give_sigterm_back()
 
 
 def _finalize() -> None:
-    global _finalized  # noqa: PLW0603 - as above
-    _finalized = os.getpid()
+    global _finalized, _worker  # noqa: PLW0603 - as above
+    _finalized, _worker = os.getpid(), is_worker()
     # A worker of multiprocessing ends without atexit; and what was registered before its fork was cleared in it.
     util = sys.modules.get("multiprocessing.util")
     if util is not None:
         util.Finalize(None, _at_exit, exitpriority=100)
+
+
+def is_worker() -> bool:
+    """Tell whether this is a process that multiprocessing started."""
+    process = sys.modules.get("multiprocessing.process")
+    return process is not None and process.parent_process() is not None
 
 
 def take_signals() -> None:
@@ -85,11 +104,28 @@ def take_signals() -> None:
     if _signalled == os.getpid() or threading.current_thread() is not threading.main_thread():
         return
     _signalled = os.getpid()
-    import signal  # noqa: PLC0415 - it makes enums when imported, and few processes hold anything
+    for number in (_signal.SIGTERM, _signal.SIGHUP):
+        if _signal.getsignal(number) == _signal.SIG_DFL:
+            _signal.signal(number, _on_signal)
 
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is signal.SIG_DFL:
-            signal.signal(number, _on_signal)
+
+def _give_sigterm_back() -> None:
+    """Let SIGTERM do again what it does by default, if this is the main thread.
+
+    It is blocked meanwhile: CPython drops a signal that comes after the call has looked for one, and before it is done.
+    """
+    global _signalled  # noqa: PLW0603 - as above
+    if threading.current_thread() is not threading.main_thread():
+        return
+    if _signal.getsignal(_signal.SIGTERM) is not _on_signal:  # but the program's, or that of a worker of `run`
+        return
+    blocked: set[int] = set()
+    try:
+        blocked = _signal.pthread_sigmask(_signal.SIG_BLOCK, _SIGTERM)
+        _signalled = 0
+        _signal.signal(_signal.SIGTERM, _signal.SIG_DFL)
+    finally:
+        _signal.pthread_sigmask(_signal.SIG_UNBLOCK, _SIGTERM - blocked)
 
 
 def _at_exit() -> None:
@@ -125,9 +161,7 @@ def _on_signal(number: int, _: FrameType | None) -> None:
             pod._settle()
         except Exception:
             log.exception("%s: not everything could be written at signal %d", pod._store.path, number)
-    import signal  # noqa: PLC0415 - as above
-
-    signal.signal(number, signal.SIG_DFL)
+    _signal.signal(number, _signal.SIG_DFL)
     os.kill(os.getpid(), number)
 
 
@@ -140,6 +174,7 @@ def _in_child() -> None:
     pods = _insist(lambda: [(pod, pod._is_unsettled()) for pod in _open.values()])
     _insist(locks.forked)
     _insist(_holding.clear)
+    _insist(_give_sigterm_back)
     if collector_off.active:  # another thread was loading, which is not in here
         collector_off.active = False
         gc.enable()

@@ -6,6 +6,7 @@ and tomorrow.
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import shutil
 import tempfile
@@ -44,9 +45,12 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 @pytest.fixture(autouse=True)
 def _no_program_stays() -> Iterator[None]:
-    """End the programs that a failed test left running."""
+    """End the processes that a failed test left running, so that the next one finds its own only."""
     yield
     end_all()
+    for child in multiprocessing.active_children():
+        child.kill()
+        child.join()
 
 
 @pytest.fixture

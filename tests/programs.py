@@ -13,7 +13,7 @@ import signal
 import sys
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from tastypy import POD
 
@@ -31,6 +31,12 @@ def say(line: object) -> None:
 def wait() -> None:
     """Wait for the test's line."""
     sys.stdin.readline()
+
+
+def wait_for_the_end() -> NoReturn:
+    """Do nothing until a signal ends this process."""
+    while True:
+        time.sleep(0.02)  # not `pause`: a signal that comes just before it is handled after it only
 
 
 # ------------------------------------------------------------------------------------------- programs with held changes
@@ -54,14 +60,12 @@ def hold_and(end: str, path: str) -> None:
             threading.Thread(target=lambda: say("left")).start()
         case "wait":
             say("ready")
-            while True:
-                signal.pause()
+            wait_for_the_end()
         case "after a thread":
             hold_without_main_guard(f"{path}.other")
             pod["held"] = 2
             say("ready")
-            while True:
-                signal.pause()
+            wait_for_the_end()
         case "garbage":
             del pod
             gc.collect()
@@ -70,8 +74,7 @@ def hold_and(end: str, path: str) -> None:
         case "own handler":
             signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))
             say("ready")
-            while True:
-                signal.pause()
+            wait_for_the_end()
         case "atexit":
             atexit.register(pod.__setitem__, "registered", 3)
         case "in a transaction":
@@ -296,6 +299,28 @@ def work(number: int) -> int:
     """A task of a Pool whose workers called `open_in_worker`."""
     _pod[number] = number * number
     return number
+
+
+def work_on(number: int) -> None:
+    """A task of such a Pool that goes on until its worker is terminated; beside the POD it is told that it has begun."""
+    work(number)
+    with POD[int, bool](f"{_pod.path}.begun") as begun:
+        begun[number] = True
+    wait_for_the_end()
+
+
+def is_sigterm_taken() -> bool:
+    """Whether SIGTERM is handled here, and not left to end the process at once."""
+    return signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
+
+
+def look_at_sigterm(pod: POD[Any, Any]) -> list[bool]:
+    """Whether SIGTERM is taken: before anything is held, meanwhile, and after that."""
+    seen = [is_sigterm_taken()]
+    with pod.hold():
+        pod["held"] = 1
+        seen.append(is_sigterm_taken())
+    return [*seen, is_sigterm_taken()]
 
 
 def hold_in_child(path: str) -> None:

@@ -115,3 +115,13 @@ def test_what_a_process_has_claimed_is_given_back_when_it_is_terminated(
     assert [process.exitcode for process in crowd] == [-signal.SIGTERM] * 2
     assert leftovers(path) == {}
     assert tries(path) == {}
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_a_worker_takes_sigterm_only_while_it_has_claimed_something(tracker: Tracker[Any], method: str) -> None:
+    """A pool that terminates it sends SIGTERM once, which a worker must not miss that waits for its next job."""
+    with multiprocessing.get_context(method).Pool(1) as pool:
+        for _ in range(2):
+            assert pool.apply_async(programs.look_at_sigterm, (tracker,)).get(PATIENCE) == [False, True, False]
+        pool.close()
+        pool.join()

@@ -14,9 +14,9 @@ from typing import NoReturn
 import pytest
 import run_functions as functions
 from helpers import stored
-from points import Point
 from run_helpers import assert_nothing_left
 
+from stress.points import Point
 from tastypy import Tracker
 
 pytestmark = pytest.mark.timeout(60)

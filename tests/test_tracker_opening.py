@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 from helpers import batches, exactly, files, stored
-from points import each_point
 from recount import assert_right
 
+from stress.points import each_point
 from tastypy import (
     POD,
     ClosedPODError,

@@ -450,6 +450,20 @@ def claim_in_pool(tracker: Tracker[int] | None, _: int) -> tuple[int, int]:
     return -1, os.getpid()
 
 
+def look_at_sigterm(tracker: Tracker[Any]) -> list[bool]:
+    """Whether SIGTERM is taken in a worker: before it claims something, meanwhile, and after that."""
+
+    def is_taken() -> bool:
+        return signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
+
+    seen = [is_taken()]
+    for task in tracker.claims():
+        with task:
+            seen.append(is_taken())
+        break
+    return [*seen, is_taken()]
+
+
 def claim_and_stay(_: int) -> Any:
     """Claim a task, and leave it claimed when the Pool ends its workers; its key."""
     task = _tracker.claim()
