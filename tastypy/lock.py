@@ -236,12 +236,20 @@ class DirectoryLock:
             os.close(descriptor)
 
     def run_deferred(self) -> None:
-        """Do what was asked for inside a commit, which has ended."""
-        while self.deferred:
+        """Do what was asked for inside a commit, which has ended.
+
+        What another object's transaction does not let in, which goes on, is put off again, to its end.
+        """
+        for _ in range(len(self.deferred)):
+            if not self.deferred:
+                return  # an action's own commit has done the others
             action = self.deferred.popleft()
             try:
                 action()
-            except Exception:
+            except Exception as error:
+                if isinstance(error, TransactionError) and self.transaction is not None:
+                    self.deferred.append(action)
+                    continue
                 log.exception("%s: a change from a signal handler or finaliser inside a commit failed", self.path)
 
 
