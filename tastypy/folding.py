@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator
+from functools import partial
 from itertools import compress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -21,7 +22,7 @@ from tastypy import files
 from tastypy import format as form
 from tastypy.changes import Changes
 from tastypy.errors import CommitError, TastypyError, UnknownOutcomeError, explained
-from tastypy.reading import Position, collector_off
+from tastypy.reading import Position, without_collector
 from tastypy.values import encode_key
 
 if TYPE_CHECKING:
@@ -49,11 +50,15 @@ def fold(store: Store, *, always: bool = False) -> bool:
         with explained(store.path):
             store.seal()  # whose fold it was may have died, and then the commit need not be on stable storage
         return False
-    with collector_off(), explained(store.path):
-        lines = store.applied_lines(here)
-        changes = net_entries(lines.records, lines.lines)
-        write_epoch(store, merge(store, header, changes), here.seq)
+    with explained(store.path):
+        without_collector(partial(_fold, store, here))
     return True
+
+
+def _fold(store: Store, here: Position) -> None:
+    lines = store.applied_lines(here)
+    changes = net_entries(lines.records, lines.lines)
+    write_epoch(store, merge(store, store.header, changes), here.seq)
 
 
 def write_epoch(store: Store, pieces: Iterable[Piece], seq: int) -> None:

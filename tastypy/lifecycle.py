@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakValueDictionary
 
 from tastypy import lock as locks
-from tastypy.reading import collector_off
+from tastypy import reading
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -84,7 +84,7 @@ def _let_go() -> None:
 
 
 def _finalize() -> None:
-    global _finalized, _worker  # noqa: PLW0603 - as above
+    global _finalized, _worker
     _finalized, _worker = os.getpid(), is_worker()
     # A worker of multiprocessing ends without atexit; and what was registered before its fork was cleared in it.
     util = sys.modules.get("multiprocessing.util")
@@ -175,8 +175,8 @@ def _in_child() -> None:
     _insist(locks.forked)
     _insist(_holding.clear)
     _insist(_give_sigterm_back)
-    if collector_off.active:  # another thread was loading, which is not in here
-        collector_off.active = False
+    if reading.collector_is_off:  # another thread was loading, which is not in here
+        reading.collector_is_off = False
         gc.enable()
     for pod, unsettled in pods:
         _insist(partial(pod._forked, reload=unsettled))

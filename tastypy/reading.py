@@ -10,7 +10,9 @@ import errno
 import gc
 import logging
 import time
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypeVar
 
 from tastypy import files
 from tastypy import format as form
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     from tastypy.store import Store
 
 log = logging.getLogger("tastypy")
+
+T = TypeVar("T")
 
 TRIES = 100  # how often something that must be there is read again
 PAUSE = 0.01  # seconds in between
@@ -66,22 +70,24 @@ class _ReadAgainError(Exception):
         self.final = final
 
 
-class collector_off:  # noqa: N801 - a context manager, used as a function; as a generator it would take four times as long
-    """Keeps the garbage collector from looking at the many objects that are being made, of which none is garbage."""
+collector_is_off = False  # by the following: a forked child has to know
 
-    __slots__ = ("_enabled",)
-    active = False  # whether one of them keeps it off now: a forked child has to know
 
-    def __enter__(self) -> None:
-        self._enabled = gc.isenabled()
-        if self._enabled:
-            collector_off.active = True
-            gc.disable()
+def without_collector(action: Callable[[], T]) -> T:
+    """Return what `action` returns, called with the garbage collector off: of the many objects that it makes none is garbage.
 
-    def __exit__(self, *_: object) -> None:
-        if self._enabled:
-            gc.enable()
-            collector_off.active = False
+    No context manager: a signal may keep the `__exit__` of one written in Python from beginning.
+    """
+    global collector_is_off  # noqa: PLW0603 - a process has one collector
+    if not gc.isenabled():
+        return action()
+    try:
+        collector_is_off = True
+        gc.disable()
+        return action()
+    finally:
+        gc.enable()
+        collector_is_off = False
 
 
 def read_news(store: Store, data: bytes, *, locked: bool) -> News | None:
@@ -95,8 +101,7 @@ def read_news(store: Store, data: bytes, *, locked: bool) -> News | None:
     for attempt in range(TRIES):
         try:
             line = store.current(data, locked=locked)
-            with collector_off():
-                return _follow(store, line.epoch, locked=locked)
+            return without_collector(partial(_follow, store, line.epoch, locked=locked))
         except (_ReadAgainError, OSError) as error:
             if isinstance(error, _ReadAgainError):
                 last = error.final

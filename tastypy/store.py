@@ -33,7 +33,7 @@ from tastypy.errors import (
     explained,
     storage_error,
 )
-from tastypy.reading import PAUSE, TRIES, Doubt, News, Position, collector_off, read_news
+from tastypy.reading import PAUSE, TRIES, Doubt, News, Position, read_news, without_collector
 
 log = logging.getLogger("tastypy")
 
@@ -255,8 +255,7 @@ class Store:
 
     def load(self, header: form.Header) -> list[dict[Any, Any]]:
         """Return the entries of each shard of the header."""
-        with collector_off():
-            return [self._shard_dict(header, shard) for shard in header.shards]
+        return without_collector(lambda: [self._shard_dict(header, shard) for shard in header.shards])
 
     def _shard_dict(self, header: form.Header, shard: form.Shard) -> dict[Any, Any]:
         text = self.read_shard(header, shard)

@@ -8,17 +8,18 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from helpers import PATIENCE, Opener, exactly, in_child, stored
 
 import tastypy
+from stress.points import each_point
 from tastypy import POD, LockTimeout, TransactionError
 from tastypy import files as tastypy_files
-from tastypy.reading import collector_off
+from tastypy.reading import without_collector
 
 # ------------------------------------------------------------------------------- transactions out of order (finding 6)
 
@@ -260,15 +261,14 @@ def test_a_signal_handler_may_open_a_pod_while_one_is_being_opened(tmp_path: Pat
 def test_a_child_that_is_forked_while_a_thread_loads_has_its_garbage_collector_on() -> None:
     loading, go_on = threading.Event(), threading.Event()
 
-    def load() -> None:
-        with collector_off():
-            loading.set()
-            go_on.wait(PATIENCE)
+    def wait() -> bool:
+        loading.set()
+        return go_on.wait(PATIENCE)
 
     def look() -> None:  # pragma: no cover - in a child
         assert gc.isenabled()
 
-    thread = threading.Thread(target=load)
+    thread = threading.Thread(target=without_collector, args=(wait,))
     thread.start()
     try:
         assert loading.wait(PATIENCE)
@@ -278,3 +278,27 @@ def test_a_child_that_is_forked_while_a_thread_loads_has_its_garbage_collector_o
         go_on.set()
         thread.join()
     assert gc.isenabled()
+
+
+def test_ctrl_c_at_any_point_of_a_load_leaves_the_garbage_collector_on() -> None:
+    def interrupt() -> NoReturn:
+        raise KeyboardInterrupt
+
+    for point in each_point():
+        with suppress(KeyboardInterrupt), point.calls(interrupt):
+            without_collector(gc.isenabled)
+        assert gc.isenabled(), point
+
+
+def test_a_change_put_off_inside_a_transaction_of_another_object_is_made_at_its_end(
+    pod: POD[Any, Any], opened: Opener
+) -> None:
+    """A handler or finaliser that was called inside a commit has no chance to do it again."""
+    other = opened()
+    lock = pod._store.lock
+    with pod.transaction():
+        lock.busy = threading.get_ident()  # as inside a commit
+        other["from the finaliser"] = 1
+        lock.busy = 0
+        pod["a"] = 1
+    assert stored(pod.path) == {"a": 1, "from the finaliser": 1}
