@@ -182,7 +182,12 @@ def begun(store: Store, who: dict[str, Any], holders: Callable[[], Iterable[str]
         log.warning("%s is gone: this worker was taken for dead, and begins anew", worker.path)
         worker.abandon()
     _sweep(store, set(holders()))
-    worker = _workers[store.lock] = begin(store, who)
+    worker = begin(store, who)
+    try:
+        _workers[store.lock] = worker
+    except BaseException:  # a Ctrl-C, since that is a method written in Python
+        worker.end()
+        raise
     return worker
 
 

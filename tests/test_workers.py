@@ -10,7 +10,7 @@ import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from faults import FailingOS, os_error
@@ -325,3 +325,19 @@ def test_a_worker_that_was_interrupted_when_it_began_leaves_neither_a_file_nor_a
     assert open_files_of_workers(path) == []
     assert leftovers(path) == {}
     assert finish(tracker) == [*range(10)]
+
+
+def test_a_ctrl_c_right_after_a_workers_file_was_made_leaves_no_file(
+    tracker: Tracker[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may come in the code of a dict with weak keys, which is written in Python."""
+
+    def interrupt(*_: object) -> NoReturn:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("weakref.WeakKeyDictionary.__setitem__", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            tracker.claim()
+    assert leftovers(tracker.path) == {}
+    assert finish(tracker) == list(range(10))
