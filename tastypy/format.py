@@ -22,7 +22,7 @@ from zlib import error as zlib_error
 import orjson
 
 from tastypy.errors import FormatVersionError
-from tastypy.values import decode_key, decode_keys, encode_key
+from tastypy.values import decode_key, decode_keys, encode_key, loads
 
 VERSION = 1
 _CRC_FIELD = len(b'{"crc":"9a3f0c12",')
@@ -119,7 +119,7 @@ def decode_header(line: bytes, name: str) -> Header | None:
     if not is_good(line):
         return None
     try:
-        fields = orjson.loads(line)
+        fields = loads(line)
     except ValueError:
         return None
     version = fields.get("tastypy")
@@ -232,7 +232,7 @@ _NOT_PARSED = (ValueError, TypeError, RecursionError)  # what JSON, or the JSON 
 
 def _parsed(lines: Sequence[bytes]) -> list[Record]:
     text = b"[%b]" % b",".join(lines)
-    records: list[Record] = orjson.loads(text)
+    records: list[Record] = loads(text)
     if b'"#' in text:
         for record in records:
             _decode_record(record)
@@ -314,7 +314,7 @@ def shard_dict(text: bytes) -> dict[Any, Any]:
     Raises:
         ValueError: it is none.
     """
-    entries: dict[str, Any] = orjson.loads(text)
+    entries: dict[str, Any] = loads(text)
     if type(entries) is not dict:
         message = "not a JSON object"
         raise ValueError(message)
@@ -343,7 +343,7 @@ def index_key_of(entry: bytes) -> Any:
     # fifth of the time of parsing the entry.
     name = entry.partition(b'":')[0]
     if b"\\" in name or name[1:2] == b"#" or not name:
-        return index_key(decode_key(orjson.loads(entry_name(entry))))
+        return index_key(decode_key(loads(entry_name(entry))))
     return name
 
 

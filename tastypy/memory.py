@@ -344,11 +344,13 @@ class Memory(dict[K, V]):
             for one in reversed(below):
                 one.replay_onto(fresh, values)
             replace(self, fresh)
-        except (OSError, TastypyError):
+        except BaseException as error:
+            self._store.forget()
+            if not isinstance(error, OSError | MemoryError | TastypyError):
+                raise
             log.exception(
                 "%s could not be read to undo a transaction; it is read again at its next use", self._store.path
             )
-            self._store.forget()
 
     # --- what is held
 
@@ -424,8 +426,8 @@ class Memory(dict[K, V]):
         store = self._store
         try:
             store.fold()
-        except (OSError, TastypyError) as error:
-            log.warning("%s: folding failed and is tried again later: %s", store.path, error)
+        except (OSError, MemoryError, TastypyError) as error:
+            log.warning("%s: folding failed and is tried again later: %r", store.path, error)
             store.limit = store.limit * 5 // 4
             return False
         return True

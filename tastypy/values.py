@@ -24,6 +24,21 @@ _DEEPEST = 250  # orjson refuses to write what is nested deeper than 254, and a 
 _MARSHAL_VERSION = 2  # without the table of references of later versions, which costs time
 
 
+def loads(text: bytes | str) -> Any:
+    """Return what JSON text holds.
+
+    Raises:
+        MemoryError: there is not enough memory, which orjson calls an error of the text.
+        orjson.JSONDecodeError: it is no JSON.
+    """
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        if error.msg.startswith("Not enough memory"):  # nothing else tells it from damage, which `repair` sets aside
+            raise MemoryError(error.msg) from None
+        raise
+
+
 def encode_key(key: object) -> bytes:
     r"""Return the JSON string that stands for `key` in files, quotes included.
 
@@ -66,7 +81,7 @@ def _key_problem(key: object, depth: int) -> tuple[type[TastypyError], str] | No
 
 def decode_key(name: str) -> Any:
     """Return the key that `name`, a key of a file, stands for; the inverse of `encode_key`."""
-    return _as_tuple(orjson.loads(name[1:])) if name[:1] == "#" else name
+    return _as_tuple(loads(name[1:])) if name[:1] == "#" else name
 
 
 def _as_tuple(key: Any) -> Any:
@@ -93,7 +108,7 @@ def encode_value(value: Any, default: type_of_default = None, place: str = "valu
     kind = type(value)
     if kind is str or kind is int or kind is bool or value is None:
         return text, value
-    copy = orjson.loads(text)
+    copy = loads(text)
     if plainly_equal(copy, value) or next(_problems(value, place), None) is None:
         return text, copy
     return _encode_converted(value, default, place)
@@ -108,7 +123,7 @@ def encode_again(value: Any) -> tuple[bytes, Any] | None:
         text = orjson.dumps(value, option=_EXACT)
     except (orjson.JSONEncodeError, RecursionError):
         return None
-    copy = orjson.loads(text)
+    copy = loads(text)
     return (text, copy) if copy == value else None
 
 
@@ -124,7 +139,7 @@ def encode_items(items: dict[Any, Any], default: type_of_default = None) -> tupl
         except (orjson.JSONEncodeError, RecursionError):
             text = b'"#'
         if b'"#' not in text:
-            copy: dict[Any, Any] = orjson.loads(text)
+            copy: dict[Any, Any] = loads(text)
             if plainly_equal(copy, items):
                 return text, copy
     parts = []
@@ -158,7 +173,7 @@ def _encode_converted(value: Any, default: type_of_default, place: str) -> tuple
     except orjson.JSONEncodeError as error:
         message = f"{place} cannot be written as JSON: {error}"
         raise UnstorableValueError(message) from None
-    return text, orjson.loads(text)
+    return text, loads(text)
 
 
 def _convert(value: Any, default: Callable[[Any], Any], place: str, depth: int) -> Any:
