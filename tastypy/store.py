@@ -370,20 +370,21 @@ class Store:
         if not (sync or self._durable) and now - self._synced_at < _SYNC_EVERY:
             now = 0.0
         said = self._synced
+        began = False
         try:
             self.seal()
+            if self.local and self._journal < 0:
+                self._open_journal(here.epoch)
+            descriptor = self._journal if self.local else self._open_remotely(here.epoch)
+            began = True
             if self.local:
-                if self._journal < 0:
-                    self._open_journal(here.epoch)
-                files.append(self._journal, line)
-                if now:
-                    self._sync(self._journal, now, end)
+                self._write(descriptor, line, now, end)
             else:
-                self._append_remotely(here.epoch, line, now, end)
+                self._write_and_close(descriptor, line, now, end)
         except OSError as error:
             if isinstance(error, TastypyError):
                 raise
-            self._undo(here, error)
+            self._undo(here, error, began=began)
         if said is not None:
             self.marked = max(self.marked, said)
             if self._synced == said:
@@ -396,16 +397,21 @@ class Store:
         """Whether nothing more may be appended to this journal by this process: an fdatasync of it failed."""
         return self.position is not None and self.lock.bad_epoch == self.position.epoch
 
-    def _append_remotely(self, epoch: int, line: bytes, now: float, end: int) -> None:
+    def _open_remotely(self, epoch: int) -> int:
         # Where the lock was lost meanwhile, a network file system fails here.
         if files.read_at(self.lock.open(), form.LOCK_LINE_BYTES + 1, 0) != self._line:
             message = f"{self.path}: the epoch changed under the lock, which this file system gave to two at once"
             raise IncoherentFileSystemError(message, self.path, errno.EIO)
-        descriptor = files.open_to_append(self.file(files.journal_name(epoch)))
+        return files.open_to_append(self.file(files.journal_name(epoch)))
+
+    def _write(self, descriptor: int, line: bytes, now: float, end: int) -> None:
+        files.append(descriptor, line)
+        if now:
+            self._sync(descriptor, now, end)
+
+    def _write_and_close(self, descriptor: int, line: bytes, now: float, end: int) -> None:
         try:
-            files.append(descriptor, line)
-            if now:
-                self._sync(descriptor, now, end)
+            self._write(descriptor, line, now, end)
         except BaseException:
             os.close(descriptor)
             raise
@@ -421,15 +427,16 @@ class Store:
         self._synced_at = now
         self._synced = end
 
-    def _undo(self, here: Position, error: OSError) -> NoReturn:
-        """Cut off what a failed append left, with a fresh descriptor, and say what became of it."""
+    def _undo(self, here: Position, error: OSError, *, began: bool) -> NoReturn:
+        """Cut off what a failed append left, with a fresh descriptor, if it `began` at all, and say what became of it."""
         path = self.file(files.journal_name(here.epoch))
         if error.errno in (errno.ENOENT, errno.ESTALE):
             self.check_place()
         self._close_journal()
         self._synced = None
         try:
-            files.cut(path, here.offset)
+            if began:
+                files.cut(path, here.offset)
         except OSError as second:
             message = (
                 f"{path}: writing failed ({error.strerror}), and so did undoing it ({second.strerror}): whether the change "
