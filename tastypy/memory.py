@@ -325,32 +325,34 @@ class Memory(dict[K, V]):
         if self._noted is not None:
             self._noted.update(dict.fromkeys([*layer.undo, *layer.changes.keys()]))
         self._front = None
-        if layer.undo_simply():
-            return
         try:
-            fresh = self._store.committed()
-            touched = layer.changes.keys() | layer.undo.keys()
-            for key in fresh:
-                if key not in touched and key in self:
-                    fresh[key] = dict.__getitem__(self, key)
-            values = plain(self)
-            values.update((key, old) for key, old in layer.undo.items() if old is not ABSENT)
-            below = []
-            while layer.below is not None:
-                layer = layer.below
-                below.append(layer)
-            if self._held is not None:
-                below.append(self._held)
-            for one in reversed(below):
-                one.replay_onto(fresh, values)
-            replace(self, fresh)
+            if not layer.undo_simply():
+                self._undo_from_disk(layer)
         except BaseException as error:
-            self._store.forget()
-            if not isinstance(error, OSError | MemoryError | TastypyError):
+            self._store.forget()  # the memory may have changes that were never committed
+            if not isinstance(error, OSError | MemoryError | TastypyError):  # but a Ctrl-C
                 raise
             log.exception(
                 "%s could not be read to undo a transaction; it is read again at its next use", self._store.path
             )
+
+    def _undo_from_disk(self, layer: Layer) -> None:
+        fresh = self._store.committed()
+        touched = layer.changes.keys() | layer.undo.keys()
+        for key in fresh:
+            if key not in touched and key in self:
+                fresh[key] = dict.__getitem__(self, key)
+        values = plain(self)
+        values.update((key, old) for key, old in layer.undo.items() if old is not ABSENT)
+        below = []
+        while layer.below is not None:
+            layer = layer.below
+            below.append(layer)
+        if self._held is not None:
+            below.append(self._held)
+        for one in reversed(below):
+            one.replay_onto(fresh, values)
+        replace(self, fresh)
 
     # --- what is held
 

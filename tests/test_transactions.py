@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from faults import FailingOS
 from helpers import PATIENCE, Opener, batches, exactly, files, stored
 
 from tastypy import POD, TransactionError
@@ -41,6 +42,20 @@ def test_a_transaction_begins_with_what_others_committed(pod: POD[Any, Any], oth
         assert pod == {"theirs": 1}
         pod["theirs"] += 1
     assert stored(pod.path) == {"theirs": 2}
+
+
+def test_ctrl_c_again_while_a_transaction_is_undone_leaves_nothing_of_it(
+    pod: POD[Any, Any], failing_os: FailingOS
+) -> None:
+    """A deletion is undone from the disk; where that is interrupted twice, the memory follows the disk at its next use."""
+    pod.update(a=1, b=2)
+    with pytest.raises(KeyboardInterrupt), pod.transaction():
+        del pod["a"]
+        failing_os.arm(1, KeyboardInterrupt, persistent=True)
+        raise Abort
+    failing_os.disarm()
+    pod.refresh()
+    assert exactly(pod) == exactly(stored(pod.path)) == exactly({"a": 1, "b": 2})
 
 
 @pytest.mark.parametrize("error", [Abort, KeyboardInterrupt, SystemExit, GeneratorExit])
