@@ -224,7 +224,7 @@ def _good_records(text: bytes) -> tuple[list[form.Record], list[bytes], list[byt
     good: list[bytes] = []
     lost: list[bytes] = []
     for line in text.splitlines(keepends=True):
-        if not (line.endswith(b"\n") and form.is_good(line[:-1]) and form.is_record(line[:-1])):
+        if not (line.endswith(b"\n") and form.is_good(line[:-1]) and form.parse_lines([line[:-1]])):
             lost.append(line)
         elif b'"seq":' in line[:32]:
             found = form.read_lines(line, orjson.loads(line)["seq"] - 1)

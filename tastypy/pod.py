@@ -311,6 +311,7 @@ class PersistentOrderedDict(SharedDict[K, V]):
             return store.lock.run(self._repair, store.timeout, self._meanwhile)
 
     def _repair(self) -> list[str]:
+        self._store.check_place()  # nothing of a `.lock` that is gone, or another directory's, is of use
         done = health.repair(self._store)
         self._catch_up(locked=True)
         return done

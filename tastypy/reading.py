@@ -141,6 +141,8 @@ class _Walk:
             self.disorder(f"the line after batch {lines.seq} in {name}")
         self.marked = max(self.marked, lines.synced)
         end = here.offset + lines.length
+        if lines.trouble == "senseless" or 0 < lines.seal <= here.epoch:
+            self.damaged(here.epoch, end, "its CRC is right, and it is no batch")
         if lines.trouble:
             self.trouble(here.epoch, end, text[lines.length :], lines.trouble, cut=cut)
         self.records += lines.records
@@ -157,13 +159,7 @@ class _Walk:
         floor = self.store.floor
         known = floor.offset if floor is not None and floor.epoch == epoch else 0
         if end < max(self.marked, known):
-            number = files.read_file(path)[:end].count(b"\n") + 1
-            message = (
-                f"{path}, line {number}: damaged, though it was on stable storage. Nothing was overwritten; "
-                f"`tastypy repair {store.path}` sets the line aside and keeps the rest"
-            )
-            final = PersistentOrderedDictIntegrityError(message, path)
-            raise final if self.locked else _ReadAgainError(final)
+            self.damaged(epoch, end, "damaged, though it was on stable storage")
         if not cut:
             return
         if trouble == "damaged":
@@ -171,6 +167,17 @@ class _Walk:
             files.write_new(store.file(aside), rest, store.permissions)
             log.warning("%s: a line was lost at offset %d; what follows it was set aside in %s", path, end, aside)
         files.cut(path, end)
+
+    def damaged(self, epoch: int, end: int, what: str) -> NoReturn:
+        """Raise for a line of a journal, at the offset `end`, that must not be as it is."""
+        path = self.store.file(files.journal_name(epoch))
+        number = files.read_file(path)[:end].count(b"\n") + 1
+        message = (
+            f"{path}, line {number}: {what}. Nothing was overwritten; "
+            f"`tastypy repair {self.store.path}` sets the line aside and keeps the rest"
+        )
+        error = PersistentOrderedDictIntegrityError(message, path)
+        raise error if self.locked else _ReadAgainError(error)
 
     def next_epoch(self, epoch: int) -> int:
         """Return the epoch to go on with: that of `.lock`, or, without the lock, a later one that a seal names."""
@@ -224,7 +231,7 @@ def _finish_journal(walk: _Walk, here: Position, epoch: int) -> None:
     """Read the position's own journal to its end; where folds removed it, everything has to be loaded."""
     current = epoch == here.epoch
     if epoch < here.epoch:
-        walk.disorder(f"epoch {epoch} after epoch {here.epoch}")
+        walk.disorder(f"epoch {epoch} in {files.LOCK} after epoch {here.epoch}")
     skip, begin = walk.doubt or Doubt(0, b"")
     start = here.offset - skip
     try:
@@ -237,6 +244,7 @@ def _finish_journal(walk: _Walk, here: Position, epoch: int) -> None:
     # The newline before it is still there, and so is the line in doubt; else something was cut off that had been read.
     if text[:1] != b"\n" or len(text) <= skip or text[1 : 1 + len(begin)] != begin:
         if walk.locked:
+            walk.store.forget()  # nothing may end before what was known
             walk.here = None
             return
         message = f"{files.journal_name(here.epoch)} became shorter"

@@ -281,6 +281,8 @@ class Store:
             PersistentOrderedDictIntegrityError: they are not what they were.
         """
         start = len(self._head)
+        if self._journal >= 0:
+            self._check_head(self._journal)  # else `read_tail` does
         text = self.read_tail(here.epoch, start)[: here.offset - start]
         lines = form.read_lines(text, self.header.seq)
         if lines.trouble or len(text) != here.offset - start or lines.seq != here.seq:
@@ -327,7 +329,10 @@ class Store:
             raise PersistentOrderedDictIntegrityError(message, path)
         if header.id != self.id:
             self.check_place()
-            message = f"{path} is of another directory, {header.id}: it was put here by hand; remove it"
+            message = f"{path} is of directory {header.id}, {files.LOCK} of {self.id}: one of them was put here by hand; remove that one"
+            raise PersistentOrderedDictIntegrityError(message, path)
+        if header.epoch != epoch:
+            message = f"{path} is the journal of epoch {header.epoch}: it was put here by hand; remove it"
             raise PersistentOrderedDictIntegrityError(message, path)
         return header, text
 

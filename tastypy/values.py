@@ -80,12 +80,19 @@ def _key_problem(key: object, depth: int) -> tuple[type[TastypyError], str] | No
 
 
 def decode_key(name: str) -> Any:
-    """Return the key that `name`, a key of a file, stands for; the inverse of `encode_key`."""
-    return _as_tuple(loads(name[1:])) if name[:1] == "#" else name
+    """Return the key that `name`, a key of a file, stands for; the inverse of `encode_key`.
+
+    Raises:
+        ValueError: it stands for none.
+    """
+    return _as_tuple(loads(name[1:]), 0) if name[:1] == "#" else name
 
 
-def _as_tuple(key: Any) -> Any:
-    return tuple(map(_as_tuple, key)) if type(key) is list else key
+def _as_tuple(key: Any, depth: int) -> Any:
+    if type(key) is dict or depth > _DEEPEST + 1:
+        message = "not the name of a key"
+        raise ValueError(message)
+    return tuple([_as_tuple(part, depth + 1) for part in key]) if type(key) is list else key
 
 
 def decode_keys(entries: dict[str, Any]) -> dict[Any, Any]:
