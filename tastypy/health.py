@@ -39,7 +39,7 @@ def choose(path: str) -> form.LockLine | None:
         text = files.read_file(f"{path}/{name}")
         start = text.find(b"\n") + 1
         header = form.decode_header(text[:start], f"{path}/{name}")
-        if header is not None:
+        if header is not None and header.epoch == what.epoch:
             headers[header.epoch] = header
             last[header.epoch] = form.read_lines(text[start:], header.seq)
     for epoch in sorted(headers, reverse=True):
@@ -69,9 +69,7 @@ def recover(store: Store, found: bytes) -> form.LockLine | None:
     header = store.read_journal(line.epoch)[0]
     is_new = header.seq == 0 and not header.shards and not found
     if not is_new:
-        note = {"file": files.LOCK, "found": found.decode(errors="replace"), "epoch": line.epoch, "time": time.time()}
-        aside = files.aside_name(f"{files.LOCK}.json")
-        files.write_new(store.file(aside), orjson.dumps(note) + b"\n", store.permissions)
+        aside = _note_lock(store, line.epoch)
         log.warning(
             "%s: .lock was missing or damaged; recovered at epoch %d, noted in %s", store.path, line.epoch, aside
         )
@@ -82,15 +80,25 @@ def recover(store: Store, found: bytes) -> form.LockLine | None:
     finally:
         files.close(descriptor)
     files.sync_directory(store.path)
-    _shorten_lock(store, found)
     files.replace_line(store.lock.open(), line.encode())
+    files.shorten(store.lock.open(), form.LOCK_LINE_BYTES)  # there may have been more
     return line
 
 
-def _shorten_lock(store: Store, found: bytes) -> None:
-    """Cut off what stands in `.lock` after its line, which is replaced in place: else it would stay damaged."""
-    if len(found) > form.LOCK_LINE_BYTES:
-        files.shorten(store.lock.open(), form.LOCK_LINE_BYTES)
+def _note_lock(store: Store, epoch: int) -> str:
+    """Write down, in a file that was set aside, what stands in `.lock` before it says `epoch`; return its name."""
+    found = files.read_file(store.file(files.LOCK))
+    note: dict[str, Any] = {
+        "file": files.LOCK,
+        "found": found.decode(errors="replace"),
+        "epoch": epoch,
+        "time": time.time(),
+    }
+    if note["found"].encode() != found:
+        note["hex"] = found.hex()
+    aside = files.aside_name(f"{files.LOCK}.json")
+    files.write_new(store.file(aside), orjson.dumps(note) + b"\n", store.permissions)
+    return aside
 
 
 def _has_content(store: Store) -> bool:
@@ -124,6 +132,8 @@ def check(store: Store) -> list[str]:
     if lines.trouble and (lines.trouble != "torn" or start + lines.length < lines.synced):
         number = text[: start + lines.length].count(b"\n") + 1
         problems.append(f"{name}, line {number}: {lines.trouble}")
+    if lines.seal:
+        problems.append(f"{files.LOCK}: of epoch {line.epoch}, though {name} goes on in that of {lines.seal}")
     return problems
 
 
@@ -171,28 +181,26 @@ def _read_shard(store: Store, header: form.Header, shard: form.Shard) -> tuple[d
 def repair(store: Store) -> list[str]:
     """Set aside what is damaged, keep the rest, and write it as a new epoch, with the lock held; return what was done."""
     done: list[str] = []
-    _shorten_lock(store, store.read_lock_line(locked=True))
     header, text = _best_header(store, done)
     good: list[form.Shard] = []
-    whole = True
     for shard in header.shards:
         name = files.shard_name(shard.number, shard.epoch, gzipped=header.gzipped)
         problem = _read_shard(store, header, shard)[1]
         if problem:
-            whole = False
             done.append(
                 f"{name}: {problem}{_set_aside(store, name)}; its {shard.entries} entries are not in the POD any more"
             )
         else:
             good.append(shard)
-    records, lines, lost = _good_records(text)
+    name = files.journal_name(header.epoch)
+    records, lines, lost, in_order = _good_records(text, header.seq, header.epoch)
     if lost:
-        whole = False
-        name = files.journal_name(header.epoch)
         aside = files.aside_name(name)
         files.write_new(store.file(aside), b"".join(lost), store.permissions)
         done.append(f"{name}: {len(lost)} damaged lines set aside in {aside}")
-    if whole and not done:
+    elif not in_order:
+        done.append(f"{name}: lines are missing, or in another order than their numbers; all that are there are kept")
+    if not done:
         return []
     kept = header._replace(shards=tuple(good))
     changes = folding.net_entries(records, lines)
@@ -218,19 +226,75 @@ def _set_aside(store: Store, name: str) -> str:
     return f"; set aside in {aside}"
 
 
-def _good_records(text: bytes) -> tuple[list[form.Record], list[bytes], list[bytes]]:
-    """Return the batches of all good lines of a journal, header excluded, these lines, and those that are not good."""
-    records: list[form.Record] = []
-    good: list[bytes] = []
+def _good_records(text: bytes, seq: int, epoch: int) -> tuple[list[form.Record], list[bytes], list[bytes], bool]:
+    """Return the batches after number `seq` of all good lines of the journal of `epoch`, these lines, and all others.
+
+    They are in the order of their numbers, and of those with the same number the first one counts. At last, whether they
+    stand in the journal so, and none is missing.
+    """
+    found: dict[int, tuple[form.Record, bytes]] = {}
     lost: list[bytes] = []
-    for line in text.splitlines(keepends=True):
-        if not (line.endswith(b"\n") and form.is_good(line[:-1]) and form.parse_lines([line[:-1]])):
-            lost.append(line)
-        elif b'"seq":' in line[:32]:
-            found = form.read_lines(line, orjson.loads(line)["seq"] - 1)
-            records += found.records
-            good += found.lines
-    return records, good, lost
+    *lines, tail = text.split(b"\n")
+    for at, line in enumerate(lines):
+        record = next(iter(form.parse_lines([line])), {}) if form.is_good(line) else {}
+        number = record.get("seq", 0)
+        if number > seq and number not in found:
+            found[number] = record, line
+        elif record.get("seal", 0) <= epoch or at + 1 < len(lines):
+            lost.append(line + b"\n")
+    if tail:
+        lost.append(tail)
+    ordered = [found[number] for number in sorted(found)]
+    whole = [*found] == [*range(seq + 1, seq + 1 + len(found))]
+    return [record for record, _ in ordered], [line for _, line in ordered], lost, whole
+
+
+def _committed_line(store: Store, done: list[str]) -> form.LockLine | None:
+    """Return what `.lock` says, or should say by the journals, and write that; None if it cannot be told.
+
+    Raises:
+        PersistentOrderedDictIntegrityError: it and the journals are not of one directory.
+    """
+    found = store.read_lock_line(locked=True)
+    line = form.decode_lock_line(found)
+    if line is not None and not _is_left(store, line.epoch):
+        return line
+    chosen = choose(store.path)
+    if line is not None and (chosen is None or chosen.epoch <= line.epoch):
+        return line
+    if line is not None and chosen is not None and chosen.id != line.id:
+        raise _stranger(store, files.journal_name(chosen.epoch), chosen, line)
+    if chosen is None and not found:
+        return None
+    epoch = chosen.epoch if chosen else 0
+    said = f"of epoch {line.epoch}" if line else "missing or damaged"
+    done.append(f"{files.LOCK}: {said}; what stood there is noted in {_note_lock(store, epoch)}")
+    if chosen is not None:
+        files.replace_line(store.lock.open(), chosen.encode())
+    files.shorten(store.lock.open(), form.LOCK_LINE_BYTES if chosen else 0)  # there may have been more
+    return chosen
+
+
+def _stranger(
+    store: Store, name: str, journal: form.LockLine, line: form.LockLine
+) -> PersistentOrderedDictIntegrityError:
+    path = store.file(name)
+    message = (
+        f"{path} is of epoch {journal.epoch} of directory {journal.id}, {files.LOCK} of epoch {line.epoch} of {line.id}: "
+        "one of them was put here by hand; remove that one, and repair again"
+    )
+    return PersistentOrderedDictIntegrityError(message, path)
+
+
+def _is_left(store: Store, epoch: int) -> bool:
+    """Tell whether the journal of an epoch is gone, or sealed."""
+    try:
+        text = files.read_file(store.file(files.journal_name(epoch)))
+    except FileNotFoundError:
+        return True
+    start = text.find(b"\n") + 1
+    header = form.decode_header(text[:start], store.file(files.journal_name(epoch)))
+    return header is not None and form.read_lines(text[start:], header.seq).seal > epoch
 
 
 def _best_header(store: Store, done: list[str]) -> tuple[form.Header, bytes]:
@@ -240,7 +304,7 @@ def _best_header(store: Store, done: list[str]) -> tuple[form.Header, bytes]:
     committed; what is not taken is set aside, since the fold that follows removes it.
     """
     names = files.names_in(store.path)
-    line = form.decode_lock_line(store.read_lock_line(locked=True)) or choose(store.path)
+    line = _committed_line(store, done)
     journals = {
         what.epoch: files.read_file(store.file(name)) for name, what in names.items() if what and what.kind == "journal"
     }
@@ -248,13 +312,18 @@ def _best_header(store: Store, done: list[str]) -> tuple[form.Header, bytes]:
         epoch = line.epoch
         text = journals.get(epoch, b"")
         start = text.find(b"\n") + 1
-        header = form.decode_header(text[:start], files.journal_name(epoch))
+        path = store.file(files.journal_name(epoch))
+        header = form.decode_header(text[:start], path)
+        if header is not None and (header.id, header.epoch) != line:
+            raise _stranger(store, files.journal_name(epoch), form.LockLine(header.id, header.epoch), line)
         if header is not None:
             return header, text[start:]
     else:
         epoch = max((epoch for epoch, text in journals.items() if b"\n" in text), default=0)
         text = journals.get(epoch, b"")
         start = text.find(b"\n") + 1
+    if form.is_good(text[: start - 1]) and form.parse_lines([text[: start - 1]]):
+        start = 0  # a batch; the line of the header is gone
     if epoch in journals:
         name = files.journal_name(epoch)
         done.append(f"{name}: without a whole header{_set_aside(store, name)}; its good lines are kept")
@@ -275,7 +344,11 @@ def _best_header(store: Store, done: list[str]) -> tuple[form.Header, bytes]:
     gzipped = any(file.endswith(".json.gz") for file in names)
     shards = tuple(newest[number] for number in sorted(newest))
     identity = line.id if line else files.random_text(8)
-    return form.Header(identity, highest, 0, 0, gzipped, SHARD_BYTES, max(newest, default=-1) + 1, shards), text[start:]
+    records = _good_records(text[start:], 0, epoch)[0]
+    seq = records[0]["seq"] - 1 if records else 0
+    return form.Header(identity, highest, 0, seq, gzipped, SHARD_BYTES, max(newest, default=-1) + 1, shards), text[
+        start:
+    ]
 
 
 def _shard_as_it_is(store: Store, name: str, what: files.Name) -> form.Shard:
