@@ -26,6 +26,7 @@ class Trial:
 
     Attributes:
         place: a directory of its own; seed: of what is chosen at random; quick: whether a sample of all is enough.
+        seconds: of what is repeated; most: how often, None for any number.
     """
 
     def __init__(self, options: argparse.Namespace, place: Path, seed: int, seconds: float) -> None:
@@ -33,8 +34,8 @@ class Trial:
         self.seed = seed
         self.quick: bool = options.quick
         self._only: Sequence[str] = getattr(options, "only", None) or ()
-        self._most: int | None = options.rounds
-        self._seconds = seconds
+        self.most: int | None = options.rounds
+        self.seconds = seconds
         self._paths = 0
 
     def wants(self, part: str) -> bool:
@@ -52,9 +53,9 @@ class Trial:
 
     def rounds(self, share: float = 1.0) -> Iterator[int]:
         """Count rounds until this share of the time is up, or their number is reached; there is at least one."""
-        end = time.monotonic() + self._seconds * share
+        end = time.monotonic() + self.seconds * share
         number = 0
-        while number != self._most and (number == 0 or time.monotonic() < end):
+        while number != self.most and (number == 0 or time.monotonic() < end):
             yield number
             number += 1
 

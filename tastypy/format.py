@@ -138,7 +138,12 @@ def _is_header(header: Header) -> bool:
     for shard in header.shards:
         numbers += shard[:-1]
     texts = [header.id, *(shard.crc for shard in header.shards)]
-    return _are(int, *numbers) and min(numbers) >= 0 < header.shard_bytes and _are(str, *texts) and _are(bool, header.gzipped)
+    return (
+        _are(int, *numbers)
+        and min(numbers) >= 0 < header.shard_bytes
+        and _are(str, *texts)
+        and _are(bool, header.gzipped)
+    )
 
 
 def _are(kind: type, *values: object) -> bool:

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from plain_tracker import merged
-from recount import state_of
 
+from stress.model.plain_tracker import merged
+from stress.recount import state_of
 from tastypy import Counts, UnstorableTypeError, UnstorableValueError, entries
 from tastypy.entries import FRESH, RESERVED, kind_of, problem
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from hypothesis import event, given
 from hypothesis import strategies as st
-from recount import claimable, recount
 
+from stress.recount import claimable, recount
 from tastypy.entries import kind_of
 from tastypy.index import DamagedEntriesError, Index
 from tastypy.layers import ABSENT

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 from helpers import batches, exactly, files, stored
-from recount import assert_right
 
+from stress.recount import assert_right
 from tastypy import DuplicateKeyError, Tracker, UnstorableTypeError, UnstorableValueError
 
 FRESH = {"_done": False, "_aborted": False, "_tries": 0}

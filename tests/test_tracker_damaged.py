@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 from helpers import stored
-from recount import assert_right
 
+from stress.recount import assert_right
 from tastypy import POD, MissingKeyError, NotATrackerError, TastypyError, Tracker
 
 FRESH = {"_done": False, "_aborted": False, "_tries": 0}

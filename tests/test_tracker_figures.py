@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 from helpers import files, stored
-from recount import assert_right, recount
 
+from stress.recount import assert_right, recount
 from tastypy import Counts, Tracker
 from tastypy.entries import kind_of
 from tastypy.index import Index

@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 
 import pytest
 from helpers import in_child, stored
-from recount import assert_right, recount
 
 from stress.points import Point, each_point
+from stress.recount import assert_right, recount
 from tastypy import Counts, Tracker, TransactionError
 
 TASKS: dict[Any, dict[str, Any]] = {

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 from helpers import batches, files, stored
-from recount import assert_right, in_states
 
+from stress.recount import assert_right, in_states
 from tastypy import POD, MissingKeyError, Tracker
 
 CLAIM = {"token": "0123456789abcdef", "worker": "fedcba9876543210"}

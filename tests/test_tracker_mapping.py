@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 from contract import MappingContract
-from recount import assert_right
 
+from stress.recount import assert_right
 from tastypy import POD, Tracker
 
 

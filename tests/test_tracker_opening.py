@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 from helpers import batches, exactly, files, stored
-from recount import assert_right
 
 from stress.points import each_point
+from stress.recount import assert_right
 from tastypy import (
     POD,
     ClosedPODError,

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 from helpers import batches, files, stored
-from recount import assert_right
 
+from stress.recount import assert_right
 from tastypy import MissingKeyError, Tracker, UnstorableValueError
 
 FRESH = {"_done": False, "_aborted": False, "_tries": 0}

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 from helpers import PATIENCE
-from recount import assert_right, recount
 
 from stress.points import each_point
+from stress.recount import assert_right, recount
 from tastypy import LockTimeout, Tracker
 from tastypy.entries import kind_of
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 from helpers import in_child, stored
-from recount import assert_right
 
+from stress.recount import assert_right
 from tastypy import ClaimLost, ClosedPODError, Tracker
 
 

@@ -1,0 +1,1 @@
+"""Small directories damaged in every way, and parsers fed with anything."""

@@ -1,0 +1,1 @@
+"""Kills and errors at every system call, and journals cut at every byte."""

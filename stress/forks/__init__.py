@@ -1,0 +1,1 @@
+"""Forks, threads, finalisers and signals at any moment."""

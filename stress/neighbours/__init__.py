@@ -1,0 +1,1 @@
+"""Others who may write in the directory, and some who may not."""

@@ -1,0 +1,1 @@
+"""Power cuts: of disks under load, and of recorded programs at every call."""

@@ -1,0 +1,1 @@
+"""How fast it is, as ratios to other things measured in the same run."""

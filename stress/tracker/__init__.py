@@ -1,0 +1,1 @@
+"""Workers of a tracker that are killed, terminated, interrupted, stopped and restarted."""
