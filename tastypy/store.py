@@ -454,7 +454,7 @@ class Store:
     def sync_journal(self) -> None:
         """Wait until what this process appended is on stable storage, with the lock held."""
         here = self.position
-        if here is None or not self.wrote:
+        if here is None or not self.wrote or self._synced == here.offset:  # as after a held batch, just now
             return
         path = self.file(files.journal_name(here.epoch))
         try:

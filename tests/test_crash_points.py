@@ -178,3 +178,16 @@ def test_a_claim_is_had_though_the_file_of_the_dead_worker_cannot_be_closed(
     assert task is not None
     task.done()
     tracker.close()
+
+
+def test_what_was_held_is_not_said_to_have_failed_when_it_was_written(
+    pod: POD[Any, Any], failing_os: FailingOS
+) -> None:
+    """A POD that is too large to be folded each time waits once for stable storage, and not again after the commit."""
+    pod["large"] = "x" * 1_200_000
+    pod.sync()
+    pod["a"] = 1
+    failing_os.calls.clear()
+    with pod.hold():
+        pod["b"] = 2
+    assert failing_os.calls.count("fdatasync") == 1
