@@ -309,7 +309,7 @@ def unpack(data: bytes) -> bytes:
     try:
         text = unpacking.decompress(data, most + 1)
     except zlib_error as error:
-        raise ValueError(str(error)) from error
+        raise ValueError(f"not a text in gzip: {error}") from error
     if len(text) > most or not unpacking.eof or unpacking.unused_data:
         message = f"{len(data)} bytes that unpack to more than {most:,}" if len(text) > most else "not one gzip file"
         raise ValueError(message)

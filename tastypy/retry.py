@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import orjson
-
 from tastypy import workers
 from tastypy.entries import FRESH, Entry, time_now
 from tastypy.errors import UnstorableValueError
@@ -70,7 +68,7 @@ def key_of(name: str) -> Any:
     """
     try:
         key = decode_key(name)
-    except orjson.JSONDecodeError as error:
+    except ValueError as error:
         message = f"{name!r} is no key: after # comes JSON, as in '#1' or '#[\"a\",1]'; the key {name!r} itself is '#\"{name}\"'"
         raise UnstorableValueError(message) from error
     encode_key(key)

@@ -224,6 +224,7 @@ def test_a_claim_that_names_no_known_worker_is_a_dead_ones(tracker: Tracker[Any]
 def unknown_outcome(path: Path, failing_os: FailingOS) -> Tracker[Any]:
     """A tracker whose next commits reach the disk, and that cannot know it."""
     tracker = Tracker[Any](path, durable=True)
+    tracker.sync()  # the line in `.lock` is on stable storage, so that the next commit begins with its batch
     failing_os.always.update(fdatasync=os_error(errno.EIO)(), ftruncate=os_error(errno.EIO)())
     return tracker
 

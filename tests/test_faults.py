@@ -337,10 +337,10 @@ def test_a_failure_that_cannot_be_undone_is_unknown_and_the_pod_reads_again(
     pod: POD[Any, Any], failing_os: FailingOS
 ) -> None:
     """The line is whole, only its fdatasync and the cutting failed: the next use shows that it is there."""
-    pod["a"] = 1
-    failing_os.always["fdatasync"] = failing_os.always["ftruncate"] = OSError(errno.EIO, os.strerror(errno.EIO))
-    failing_os.always["fsync"] = failing_os.always["fdatasync"]
     with POD[Any, Any](Path(pod.path), durable=True) as durable:
+        durable["a"] = 1
+        failing_os.always["fdatasync"] = failing_os.always["ftruncate"] = OSError(errno.EIO, os.strerror(errno.EIO))
+        failing_os.always["fsync"] = failing_os.always["fdatasync"]
         with pytest.raises(CommitError) as caught:
             durable["b"] = 2
         assert type(caught.value).__name__ == "UnknownOutcomeError"

@@ -29,7 +29,7 @@ HEADERS = st.builds(
     before=NUMBERS,
     seq=NUMBERS,
     gzipped=st.booleans(),
-    shard_bytes=NUMBERS,
+    shard_bytes=NUMBERS.map(lambda number: number + 1),
     next=NUMBERS,
     shards=st.lists(SHARDS, max_size=4).map(tuple),
 )

@@ -49,7 +49,7 @@ def test_a_forked_child_without_descriptors_gets_a_clear_error(
         with monkeypatch.context() as patch:
             failing = FailingOS()
             failing.always["open"] = os_error(errno.EMFILE)()
-            patch.setattr("tastypy.lock.os", failing)
+            patch.setattr("tastypy.files.os", failing)
             with pytest.raises(StorageError) as caught:
                 pod["c"] = 3
             assert caught.value.errno == errno.EMFILE

@@ -302,29 +302,6 @@ def _say_in_header(path: Path, fields: dict[str, Any]) -> None:
     file.write_bytes(signed(orjson.dumps(said | fields)[1:]) + rest)
 
 
-@pytest.mark.parametrize(
-    "rest",
-    [
-        b'"seq":2,"put":{"b":' + b"[" * 100_000 + b"}}",
-        b'"seq":2,"put":{"#{}":1}}',
-        b'"seq":2,"put":{"#":1}}',
-        b'"seal":"../../x"}',
-        b'"seal":-1}',
-        b"",
-    ],
-)
-def test_a_line_with_the_right_crc_that_is_none_of_ours_is_set_aside(opened: Opener, path: Path, rest: bytes) -> None:
-    """With what follows it, as a line with a wrong crc is."""
-    pod = opened()
-    pod["a"] = 1
-    with journal(path).open("ab") as file:
-        file.write(signed(rest))
-    assert stored(path) == {"a": 1}
-    pod["c"] = 3
-    assert pod == stored(path) == {"a": 1, "c": 3}
-    assert [name for name in os.listdir(path) if name.startswith("aside-")]
-
-
 def test_repair_sets_a_line_with_the_right_crc_aside_that_is_none_of_ours(opened: Opener, path: Path) -> None:
     with opened() as pod:
         pod["a"] = 1

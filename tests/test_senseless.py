@@ -135,9 +135,16 @@ def test_bytes_that_are_no_gzip_are_a_value_error(damage: bytes) -> None:
 # ---------------------------------------------------------------------------------------------------------- in a directory
 
 
-@pytest.mark.parametrize("content", [b'"put":[1]}', b'"put":{"#[":1}}', b'"put":{"a":1}'])
+SENSELESS = [
+    *(b'"seq":%d,"put":[1]}', b'"seq":%d,"put":{"#[":1}}', b'"seq":%d,"put":{"a":1}', b'"seq":%d,"put":{"#":1}}'),
+    *(b'"seq":%d,"put":{"#{}":1}}', b'"seq":%d,"put":{"b":' + b"[" * 100_000 + b"}}"),
+    *(b'"seal":"../../x%d"}', b'"seal":-%d}', b"%d"),
+]
+
+
+@pytest.mark.parametrize("content", SENSELESS)
 def test_a_senseless_line_is_named_and_repair_sets_it_aside(folded: Path, content: bytes) -> None:
-    whole, line = stored(folded), signed(b'"seq":%d,%b' % (batches(folded)[-1]["seq"] + 1, content))
+    whole, line = stored(folded), signed(content % (batches(folded)[-1]["seq"] + 1))
     append(journal(folded), line)
     assert_refused(folded, PersistentOrderedDictIntegrityError, "line 5")
     tastypy.repair(folded)

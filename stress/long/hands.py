@@ -182,8 +182,10 @@ class Hand:
     def _change(self) -> None:
         change = self._writer.change(self._step, self._entries)
         after = change.apply(self._entries)
+        held = change.kind == "held"  # whose body may end anywhere, and is written then as far as it got
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM} if held else ())
         try:
-            self._interruptible = change.kind != "held"  # whose body may end anywhere, and is written then
+            self._interruptible = not held
             self._writer.commit(self._pod, change)
             self._interruptible = False
         except KeyboardInterrupt:
@@ -191,6 +193,7 @@ class Hand:
             self._find_out(after)
         else:
             self._made(after)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def _made(self, after: Entries, what: bytes = b"a") -> None:
         self._step += 1
