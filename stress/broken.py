@@ -31,7 +31,160 @@ class Breakage(NamedTuple):
     caught_by: tuple[str, ...]
 
 
-BREAKAGES: dict[str, Breakage] = {}
+_RECORDED = ("power", "--only", "recorder", "--quick", "--rounds", "12", "--seconds", "60", "--seed", "1")
+_CLIENT = ("power", "--only", "client", "--quick", "--rounds", "12", "--seconds", "60", "--seed", "1")
+_MODEL = ("model", "--quick", "--seconds", "20", "--seed", "3", "--only")
+_DAMAGED = ("corruption", "--quick", "--seed", "1", "--only", "files")
+
+BREAKAGES = {
+    "fsync-shard": Breakage(
+        "a shard is not on stable storage before the commit of a fold",
+        "files.py",
+        "            append(descriptor, data)\n            os.fsync(descriptor)\n",
+        "            append(descriptor, data)\n",
+        _RECORDED,
+    ),
+    "fsync-header": Breakage(
+        "a header is not on stable storage before the commit of a fold",
+        "files.py",
+        "    append(descriptor, data)\n    os.fsync(descriptor)\n\n",
+        "    append(descriptor, data)\n\n",
+        _RECORDED,
+    ),
+    "fsync-names": Breakage(
+        "the names of new files are not on stable storage before the commit of a fold",
+        "folding.py",
+        "        files.sync_directory(store.path)\n",
+        "",
+        _RECORDED,
+    ),
+    "removed-early": Breakage(
+        "old files are removed before the commit of a fold",
+        "folding.py",
+        "    _commit(store, new)\n",
+        "    store.header = new\n    clean(store)\n    _commit(store, new)\n",
+        _RECORDED,
+    ),
+    "number-again": Breakage(
+        "the number of a dead fold is used again",
+        "store.py",
+        "files.create(self.file(files.journal_name(epoch)), self.permissions)",
+        "files.create(self.file(files.journal_name(epoch)), self.permissions, exclusive=False)",
+        ("crash", "--quick", "--seed", "1", "--only", "dead"),
+    ),
+    "position-first": Breakage(
+        "the position is moved before the lines are applied",
+        "memory.py",
+        "        try:\n            self._apply(news, changed)\n",
+        "        try:\n            self._store.arrive(news)\n            self._apply(news, changed)\n",
+        ("forks", "--quick", "--only", "points"),
+    ),
+    "lock-shared": Breakage(
+        "the lock's descriptor is shared over a fork",
+        "lock.py",
+        "                os.close(self.descriptor)\n            self.descriptor = -1\n        self._reset()",
+        "                pass\n        self._reset()",
+        ("histories", "--quick", "--seed", "1", "--only", "pod"),
+    ),
+    "lock-dropped": Breakage(
+        "a forked child unlocks what its parent has locked",
+        "lock.py",
+        "                os.close(self.descriptor)\n            self.descriptor = -1\n        self._reset()",
+        "                flock(self.descriptor, LOCK_UN)\n                os.close(self.descriptor)\n"
+        "            self.descriptor = -1\n        self._reset()",
+        ("forks", "--quick", "--only", "forks"),
+    ),
+    "lock-never": Breakage(
+        "the lock excludes nobody",
+        "lock.py",
+        "            return lock_descriptor(descriptor, blocking=False)",
+        "            return True",
+        ("histories", "--quick", "--seed", "1", "--only", "pod"),
+    ),
+    "torn-tail": Breakage(
+        "the torn tail of a journal is not cut",
+        "reading.py",
+        "        files.cut(path, end)\n",
+        "        pass\n",
+        ("crash", "--quick", "--seed", "1", "--only", "cuts"),
+    ),
+    "fold-memory": Breakage(
+        "a fold writes the objects in memory",
+        "folding.py",
+        "    changes = net_entries(lines.records, lines.lines)\n",
+        """    changes = net_entries(lines.records, lines.lines)
+    from tastypy import lifecycle
+
+    for memory in [pod for pod in lifecycle._open.values() if pod._store is store]:
+        live = {form.index_key(key): _entry(key, value) for key, value in dict.items(memory)}
+        changes.put.update((name, live[name]) for name in changes.put if name in live)
+""",
+        (*_MODEL, "pods"),
+    ),
+    "not-closed": Breakage(
+        "a change is acknowledged before `close` has returned",
+        "store.py",
+        "        files.close(descriptor)  # where a full disk is reported\n",
+        "        # not closed\n",
+        _CLIENT,
+    ),
+    "close-ignored": Breakage(
+        "a change is acknowledged though `close` has failed",
+        "store.py",
+        "        files.close(descriptor)  # where a full disk is reported\n",
+        "        try:\n            files.close(descriptor)\n        except OSError:\n            pass\n",
+        _CLIENT,
+    ),
+    "crc-shard": Breakage(
+        "the checksum of a shard is not looked at",
+        "store.py",
+        "if len(data) != shard.size or form.crc_text(data) != shard.crc:",
+        "if len(data) != shard.size:",
+        _DAMAGED,
+    ),
+    "repair-deletes": Breakage(
+        "repair deletes lines instead of setting them aside",
+        "health.py",
+        '        files.write_new(store.file(aside), b"".join(lost), store.permissions)\n',
+        "",
+        _DAMAGED,
+    ),
+    "links-followed": Breakage(
+        "symbolic links are followed",
+        "files.py",
+        "os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK",
+        "os.O_CLOEXEC | os.O_NONBLOCK",
+        ("neighbours", "--only", "swapped", "planted", "--rounds", "1", "--seconds", "3", "--seed", "1"),
+    ),
+    "not-undone": Breakage(
+        "memory keeps a change that a full disk has refused",
+        "memory.py",
+        "            self._roll_back(layer)\n        self._mend()",
+        "            pass\n        self._mend()",
+        ("full", "--only", "writers", "--seconds", "4", "--seed", "1"),
+    ),
+    "held-dropped": Breakage(
+        "what is held is not written at SIGTERM",
+        "lifecycle.py",
+        '            pod._settle()\n        except Exception:\n            log.exception("%s: not everything could be written at s',
+        '            pass\n        except Exception:\n            log.exception("%s: not everything could be written at s',
+        ("long", "--quick"),
+    ),
+    "alive-dead": Breakage(
+        "a worker that is alive is taken for dead",
+        "workers.py",
+        "    except OSError:\n        return True\n    return False",
+        "    except OSError:\n        return False\n    return False",
+        ("histories", "--quick", "--seed", "1", "--only", "tracker"),
+    ),
+    "figures": Breakage(
+        "a tracker's figures do not follow what others change",
+        "memory.py",
+        '                    noted.update(record.get("put", {}))\n',
+        "",
+        (*_MODEL, "trackers"),
+    ),
+}
 
 
 def _copy(place: Path, breakage: Breakage | None) -> Path:
