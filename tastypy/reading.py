@@ -165,6 +165,7 @@ class _Walk:
         if trouble == "damaged":
             aside = files.aside_name(name)
             files.write_new(store.file(aside), rest, store.permissions)
+            files.sync_directory(store.path)  # or a power cut could take its name, and leave the journal cut
             log.warning("%s: a line was lost at offset %d; what follows it was set aside in %s", path, end, aside)
         files.cut(path, end)
 

@@ -199,3 +199,17 @@ def test_what_has_to_give_a_result_cannot_be_queued_inside_a_commit(pod: POD[Any
     pod["b"] = 2
     assert len(caught) == 5
     assert exactly(pod) == exactly(stored(pod.path)) == exactly({"a": 1, "b": 2})
+
+
+def test_what_is_set_aside_of_a_journal_is_stable_before_the_journal_is_cut(
+    pod: POD[Any, Any], trace: list[tuple[str, str]]
+) -> None:
+    """Its content and its name: a power cut in between must not take both copies."""
+    file = journal(Path(pod.path))
+    good = file.read_bytes().splitlines(keepends=True)[-1]
+    with file.open("ab") as end:
+        end.write(good.replace(b"before", b"damage") + good)
+    pod["a"] = 1
+    aside = next(name for _, name in trace if name.startswith("aside-"))
+    steps = [("rename", aside), ("fsync", Path(pod.path).name), ("ftruncate", file.name)]
+    assert [step for step in trace if step in steps] == steps
