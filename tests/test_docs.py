@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import tastypy
+from stress.broken import BREAKAGES
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -108,3 +109,9 @@ def test_the_reader_in_the_description_of_the_format_reads_what_a_pod_wrote(tmp_
         read = subprocess.run(script, capture_output=True, text=True, check=True, timeout=60).stdout
         assert read.splitlines() == [f"{key!r} {json.dumps(value)}" for key, value in pod.items()]
     pod.close()
+
+
+def test_the_table_of_breakages_has_those_that_are_tried() -> None:
+    rows = [f"| {one.what} | `stress.{one.caught_by[0]}` |" for one in BREAKAGES.values()]
+    page = (ROOT / "docs/proof.md").read_text().splitlines()
+    assert [line for line in page if line.endswith("` |") and "`stress." in line and line.count("|") == 3] == rows
