@@ -48,9 +48,8 @@ _NO_FILE = {
     errno.ENXIO: "a socket, a FIFO or a device",
     errno.ENODEV: "a device",
 }
-_MOST_NULS = (
-    1 << 26
-)  # bytes; no file of ours has any in its text, but what a power cut left may, as far as a journal goes
+# No file of ours has any in its text, but after a power cut a journal may have a hole, as large as what was not synced.
+_MOST_NULS = 1 << 26  # bytes
 
 
 class Name(NamedTuple):

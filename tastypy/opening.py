@@ -86,9 +86,8 @@ def find_or_create(store: Store, gzipped: bool | None, shard_bytes: int | None) 
     data = store.read_lock_line(locked=True)
     line = form.decode_lock_line(data)
     if line is None:
-        with suppress(
-            PermissionError
-        ):  # whoever made the directory may have died before its name was on stable storage
+        # whoever made the directory may have died before its name was on stable storage
+        with suppress(PermissionError):
             files.sync_directory(os.path.dirname(store.path))
         kinds = {what.kind for what in files.names_in(store.path).values() if what}
         if kinds & {"journal", "shard"}:

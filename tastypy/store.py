@@ -377,7 +377,8 @@ class Store:
         said = self._synced
         began = False
         try:
-            self.seal()
+            if self.sealed != here.epoch:
+                self.seal()
             if self.local and self._journal < 0:
                 self._open_journal(here.epoch)
             descriptor = self._journal if self.local else self._open_remotely(here.epoch)
