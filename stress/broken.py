@@ -137,7 +137,7 @@ BREAKAGES = {
     ),
     "crc-shard": Breakage(
         "the checksum of a shard is not looked at",
-        "store.py",
+        "directory.py",
         "if len(data) != shard.size or form.crc_text(data) != shard.crc:",
         "if len(data) != shard.size:",
         _DAMAGED,

@@ -20,9 +20,9 @@ from tastypy import files, folding, health, opening
 from tastypy import format as form
 from tastypy import lock as locks
 from tastypy.changes import merged, replay
+from tastypy.directory import Directory
 from tastypy.errors import (
     CommitError,
-    DirectoryGoneError,
     IncoherentFileSystemError,
     MissingPODError,
     PersistentOrderedDictIntegrityError,
@@ -33,7 +33,7 @@ from tastypy.errors import (
     explained,
     storage_error,
 )
-from tastypy.reading import PAUSE, TRIES, Doubt, News, Position, read_news, without_collector
+from tastypy.reading import PAUSE, TRIES, Doubt, News, Position, read_news
 
 log = logging.getLogger("tastypy")
 
@@ -51,11 +51,11 @@ class Stats(NamedTuple):
     epoch: int
 
 
-class Store:
+class Store(Directory):
     """One object's view of a directory.
 
     Attributes:
-        path: the directory, absolute; id: the random id that it was given, "" before that is known.
+        path, id: of the directory.
         writable: whether it was opened to be changed.
         lock: of the directory; a reader's is its own and never taken.
         local: whether it lies on a file system that is known to be local.
@@ -83,7 +83,7 @@ class Store:
     ) -> None:
         self._journal = -1  # its descriptor, on local file systems; and its path and inode
         self._journal_path, self._inode = "", 0
-        self.path = path
+        super().__init__(path)
         self.writable = writable
         self.timeout = timeout
         self.position: Position | None = None
@@ -96,7 +96,6 @@ class Store:
         self.marked = 0
         self.wrote = False
         self.limit = _LEAST_LIMIT
-        self.id = ""
         self._durable = durable
         self._synced_at = float("-inf")
         self.sealed = 0
@@ -122,10 +121,6 @@ class Store:
         self._close_journal()  # no I/O: what a file object does that is dropped
 
     # --- opening
-
-    def file(self, name: str) -> str:
-        """Return the path of a file of the directory."""
-        return f"{self.path}/{name}"
 
     def close(self) -> None:
         """Close the journal; the lock's descriptor goes with its last user."""
@@ -253,17 +248,6 @@ class Store:
         journal = self.position.offset if self.position else 0
         return Stats(entries, len(header.shards), self.shard_sizes(), journal, header.epoch)
 
-    def load(self, header: form.Header) -> list[dict[Any, Any]]:
-        """Return the entries of each shard of the header."""
-        return without_collector(lambda: [self._shard_dict(header, shard) for shard in header.shards])
-
-    def _shard_dict(self, header: form.Header, shard: form.Shard) -> dict[Any, Any]:
-        text = self.read_shard(header, shard)
-        try:
-            return form.shard_dict(text)
-        except ValueError as error:
-            raise self._damaged_shard(header, shard, str(error)) from error
-
     def committed(self) -> dict[Any, Any]:
         """Return everything that is committed up to the position, from the disk; with the lock held."""
         here, header = self.position, self.header
@@ -293,48 +277,6 @@ class Store:
             )
             raise PersistentOrderedDictIntegrityError(message, path)
         return lines
-
-    def read_shard(self, header: form.Header, shard: form.Shard) -> bytes:
-        """Return the text of a shard.
-
-        Raises:
-            PersistentOrderedDictIntegrityError: it is not what the header says.
-        """
-        data = files.read_file(self.file(files.shard_name(shard.number, shard.epoch, gzipped=header.gzipped)))
-        if len(data) != shard.size or form.crc_text(data) != shard.crc:
-            what = f"{len(data)} bytes with CRC {form.crc_text(data)} instead of {shard.size} with {shard.crc}"
-            raise self._damaged_shard(header, shard, what)
-        if not header.gzipped:
-            return data
-        try:
-            return form.unpack(data)
-        except ValueError as error:
-            raise self._damaged_shard(header, shard, str(error)) from error
-
-    def _damaged_shard(self, header: form.Header, shard: form.Shard, what: str) -> PersistentOrderedDictIntegrityError:
-        path = self.file(files.shard_name(shard.number, shard.epoch, gzipped=header.gzipped))
-        message = (
-            f"{path} is damaged: {what}. Nothing was overwritten; `tastypy repair {self.path}` sets it aside and keeps "
-            "the rest"
-        )
-        return PersistentOrderedDictIntegrityError(message, path)
-
-    def read_journal(self, epoch: int) -> tuple[form.Header, bytes]:
-        """Return the header of a journal and all its text, the header included."""
-        path = self.file(files.journal_name(epoch))
-        text = files.read_file(path)
-        header = form.decode_header(text[: text.find(b"\n") + 1], path)
-        if header is None:
-            message = f"{path}, line 1: the header is damaged; `tastypy repair {self.path}` keeps what can be read"
-            raise PersistentOrderedDictIntegrityError(message, path)
-        if header.id != self.id:
-            self.check_place()
-            message = f"{path} is of directory {header.id}, {files.LOCK} of {self.id}: one of them was put here by hand; remove that one"
-            raise PersistentOrderedDictIntegrityError(message, path)
-        if header.epoch != epoch:
-            message = f"{path} is the journal of epoch {header.epoch}: it was put here by hand; remove it"
-            raise PersistentOrderedDictIntegrityError(message, path)
-        return header, text
 
     def read_tail(self, epoch: int, offset: int) -> bytes:
         """Return the journal of the position's epoch from an offset on."""
@@ -537,22 +479,6 @@ class Store:
         with quietly:  # only on a local file system does it stay open, where closing says nothing of what was written
             if descriptor >= 0:
                 close(descriptor)
-
-    def check_place(self) -> None:
-        """Raise DirectoryGoneError if the path leads to another directory than the one that was opened."""
-        try:
-            line = form.decode_lock_line(files.read_file(self.file(files.LOCK)))
-        except (FileNotFoundError, NotADirectoryError):
-            self._gone()
-        except OSError as error:  # it cannot be told, and whatever is done next will say the same
-            log.debug("%s: .lock cannot be read: %s", self.path, error)
-            return
-        if line is not None and self.id and line.id != self.id:  # it has none yet while it is being opened
-            self._gone()
-
-    def _gone(self) -> NoReturn:
-        message = f"{self.path} was removed, moved or replaced while it was open: close this POD and open it again"
-        raise DirectoryGoneError(message, self.path)
 
     def require_writable(self, what: str) -> None:
         """Raise ReadOnlyError unless the directory was opened to be changed."""
