@@ -86,6 +86,10 @@ class Disk:
             for name, file in self.names().items()
         }
 
+    def unfinished(self) -> list[int]:
+        """Return the files of which something need not be there."""
+        return [file for file, later in self._later.items() if later]
+
     def states(self, chance: random.Random, most: int) -> Iterator[State]:
         """Yield what may be there after it breaks off here, at most about `most` of it, picked at random if it is more."""
         namings = self._namings(chance)
