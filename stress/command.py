@@ -7,6 +7,7 @@ is kept and the seed is printed; when nothing is, the figures are printed and th
 from __future__ import annotations
 
 import argparse
+import os
 import random
 import shutil
 import tempfile
@@ -15,6 +16,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+
+_MEMORY = "/dev/shm"
 
 
 class WrongError(Exception):
@@ -58,6 +61,20 @@ class Trial:
         while number != self.most and (number == 0 or time.monotonic() < end):
             yield number
             number += 1
+
+    @contextmanager
+    def in_memory(self) -> Iterator[Path]:
+        """Make a directory, in memory if that is possible: an fsync costs nothing there. If something is wrong, it is kept."""
+        path = Path(
+            tempfile.mkdtemp(prefix=f"{self.place.name}-", dir=_MEMORY if os.access(_MEMORY, os.W_OK) else None)
+        )
+        try:
+            yield path
+        except Exception:
+            shutil.copytree(path, self.path())
+            raise
+        finally:
+            shutil.rmtree(path)
 
     @contextmanager
     def part(self, title: str) -> Iterator[Counter[str]]:

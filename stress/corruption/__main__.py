@@ -24,13 +24,10 @@ import logging
 import multiprocessing
 import os
 import resource
-import shutil
 import sys
-import tempfile
 import time
 import traceback
 from collections import Counter
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,13 +39,11 @@ from stress.corruption.verdicts import Case
 from tastypy import opening, reading, store
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from multiprocessing.connection import Connection
 
 _PATIENCE = 30.0  # seconds after which one case counts as hanging
 _AT_ONCE = 40  # cases for which processes are started
 _SHARE = 0.9  # of the time, for files; the rest is for parsers
-_IN_MEMORY = Path("/dev/shm")
 _MEMORY = 256 << 20  # bytes that a judging process may take beyond what it has at first
 
 
@@ -132,26 +127,9 @@ def _cases(sample: Sample, trial: Trial) -> list[Damage]:
     return [found[at] for at in sorted(range(len(found)), key=order.__getitem__)]
 
 
-@contextmanager
-def _place(trial: Trial) -> Iterator[Path]:
-    """Yield where the small directories lie: in memory where that is possible, since they are many."""
-    if not os.access(_IN_MEMORY, os.W_OK):
-        yield trial.path()
-        return
-    path = Path(tempfile.mkdtemp(prefix="tastypy-corruption-", dir=_IN_MEMORY))
-    try:
-        yield path
-    except Exception:
-        raise  # what is wrong is kept
-    except BaseException:
-        shutil.rmtree(path)
-        raise
-    shutil.rmtree(path)
-
-
 def _damage(trial: Trial) -> None:
-    with _place(trial) as place:
-        (place / "samples").mkdir(parents=True)
+    with trial.in_memory() as place:
+        (place / "samples").mkdir()
         todo = [(sample, _cases(sample, trial)) for sample in samples(place / "samples")]
         total = sum(len(cases) for _, cases in todo)
         for sample, cases in todo:

@@ -7,9 +7,7 @@ timer. `sigterm` and `pools` terminate who holds changes or has claimed tasks, t
 
 from __future__ import annotations
 
-import os
 import sys
-import tempfile
 
 from stress.command import Trial, command
 from stress.forks.alone import run_alone
@@ -27,16 +25,11 @@ def _run(trial: Trial) -> None:
                 last = trial.most or 10_000
                 figures.update(run_alone(*module, trial.path(), trial.seed, seconds, last, seconds=seconds))
     if trial.wants("points"):
-        with trial.part("points") as figures:
-            # in memory, where an fsync costs nothing
-            memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else str(trial.place)
-            with tempfile.TemporaryDirectory(prefix="tastypy-points-", dir=memory) as place:
-                # from a random one on; a long run takes every one of them
-                seconds = trial.seconds
-                every = 40 if trial.quick else max(1, round(180 / seconds))
-                figures.update(
-                    run_alone("interrupts", "points", f"{place}/points", trial.seed, 0, every, seconds=seconds)
-                )
+        with trial.part("points") as figures, trial.in_memory() as place:
+            # from a random one on; a long run takes every one of them
+            every = 40 if trial.quick else max(1, round(180 / trial.seconds))
+            arguments = ("interrupts", "points", place / "points", trial.seed, 0, every)
+            figures.update(run_alone(*arguments, seconds=trial.seconds))
     if trial.wants("sigterm"):
         with trial.part("sigterm") as figures:
             for number in trial.rounds(0.1):

@@ -9,15 +9,12 @@ and of what is lost, nothing but the end of all changes. What is lost on the dis
 from __future__ import annotations
 
 import logging
-import os
 import shutil
 import statistics
 import sys
-import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -98,20 +95,6 @@ def _cut_disks(trial: Trial) -> None:
             )
 
 
-@contextmanager
-def _in_memory(place: Path) -> Iterator[Path]:
-    """Make a directory in memory, if there is one; what is in it when something is wrong is kept at `place`."""
-    shared = Path("/dev/shm")
-    root = Path(tempfile.mkdtemp(prefix="tastypy-power-", dir=shared if os.access(shared, os.W_OK) else None))
-    try:
-        yield root
-    except Exception:
-        shutil.copytree(root, place)
-        raise
-    finally:
-        shutil.rmtree(root)
-
-
 def _run(trial: Trial) -> None:
     logging.getLogger("tastypy").setLevel(logging.CRITICAL)  # it says what it recovered and set aside
     if trial.wants("disks"):
@@ -123,7 +106,7 @@ def _run(trial: Trial) -> None:
             for number in trial.rounds(share):
                 chance = trial.chance(part, number)
                 made = plan(chance, client=part == "client", most=6 if trial.quick else 14)
-                with _in_memory(trial.path()) as place:
+                with trial.in_memory() as place:
                     if part == "client":
                         figures.update(refuse_closes(place, made))
                     states, seconds = (_STATES // 3, 2) if trial.quick else (_STATES, 20)
