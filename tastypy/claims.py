@@ -275,8 +275,10 @@ class ClaimedDict(TaskDict[K]):
 
     def _forget(self, task: Task) -> None:
         """Forget a claim that has ended."""
+        task.worker.drop(
+            task.token
+        )  # first: after a Ctrl-C in there the claim is given back with the others, and forgotten then
         self._tasks.pop(task.token, None)
-        task.worker.drop(task.token)
         if not self._tasks:
             lifecycle.released(self)
 
@@ -371,8 +373,8 @@ class ClaimedDict(TaskDict[K]):
 
         self._commit_items(make)
         for token in tokens:
-            self._tasks.pop(token, None)
             worker.drop(token)
+            self._tasks.pop(token, None)
         lifecycle.released(self)
 
     def _held_by(self, name: str) -> list[K]:

@@ -38,7 +38,7 @@ _LOCAL = frozenset(
 
 
 _STALE_TRIES = 10
-_LEASE_TRIES, _LEASE_PAUSE = 100, 0.02  # seconds in between
+_LEASE_TRIES, _LEASE_PAUSE = 3000, 0.02  # seconds in between: the kernel breaks a lease after 45 s
 # neither a symbolic link nor a FIFO without a writer, a lease or a terminal are anything to follow or wait for
 _SAFE = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
 _NO_FILE = {
@@ -167,8 +167,12 @@ def _open(path: str, flags: int) -> int:
         if not stat.S_ISREG(status.st_mode):
             raise _refused(path, "a FIFO, a directory or a device", errno.EINVAL)  # noqa: TRY301 - the cleanup is one
         if flags & os.O_RDWR and status.st_nlink > 1:
-            what = f"a file of {status.st_nlink} names (hard links: was the directory copied by `cp -al`? Use `cp -a`)"
-            raise _refused(path, what, errno.EMLINK)  # noqa: TRY301 - as above
+            message = (
+                f"{path} has {status.st_nlink} names (hard links, as `cp -al` makes them), and what is written to it would be "
+                "written to all of them; it was left alone. Remove its other names, or, while nobody uses the directory, "
+                "replace that by a copy that `cp -a` made"
+            )
+            raise StorageError(message, path, errno.EMLINK)  # noqa: TRY301 - as above
     except BaseException:
         os.close(descriptor)
         raise
@@ -217,10 +221,24 @@ def read_from(descriptor: int, offset: int) -> bytes:
         size = 1 << 22
         nuls += part.count(0)
         if nuls > _MOST_NULS:
+            if _is_hole(descriptor, offset):
+                break  # to the end: a power cut left it, and it is cut off as a torn line is
             path = _path_of(descriptor)
-            message = f"{path} has {nuls:,} NUL bytes or more, which no file of a POD has; it was left alone: remove it"
+            message = (
+                f"{path} has {nuls:,} NUL bytes or more, which no file of a POD has; it was left alone: keep a copy of what "
+                "is before them, and cut them off"
+            )
             raise StorageError(message, path, errno.EFBIG)
     return b"".join(parts)
+
+
+def _is_hole(descriptor: int, offset: int) -> bool:
+    """Tell whether a file is known to have no data from `offset` on."""
+    try:
+        os.lseek(descriptor, offset, os.SEEK_DATA)
+    except OSError as error:
+        return error.errno == errno.ENXIO
+    return False
 
 
 def _path_of(descriptor: int) -> str:

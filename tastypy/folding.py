@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from functools import partial
 from itertools import compress
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -124,7 +125,8 @@ def _commit(store: Store, header: form.Header) -> None:
         raise
     store.settle(header, Position(header.epoch, len(header.encode()), header.seq))
     try:
-        _seal(store, header)
+        with suppress(FileNotFoundError):  # a repair may have had shards only
+            _seal(store, header)
         clean(store)
     except OSError as error:
         log.warning("%s: the journal before could not be sealed, or old files not be removed: %s", store.path, error)

@@ -239,7 +239,14 @@ def parse_lines(lines: Sequence[bytes]) -> list[Record]:
         text = b",".join(lines)
         records: list[Record] = loads(b"[%b]" % text)
         # most have a crc, a number and one field more, and need no longer look
-        odd = [record for record in records if len(record) != 3 or type(record.get("put")) is not dict]
+        odd = [
+            record
+            for record in records
+            if type(record) is not dict
+            or len(record) != 3
+            or type(record.get("put")) is not dict
+            or "seq" not in record
+        ]
         whole = len(records) == len(lines) and all(map(_is_record, odd))
         if whole and set(map(type, [record.get("seq", 0) for record in records])) <= {int}:
             if b'"#' in text:
@@ -255,8 +262,10 @@ def parse_lines(lines: Sequence[bytes]) -> list[Record]:
     return first if len(first) < half else first + parse_lines(lines[half:])
 
 
-def _is_record(record: Record) -> bool:
-    """Tell whether each field of a batch, or of a seal, is of the right type, and it is not both."""
+def _is_record(record: object) -> bool:
+    """Tell whether it is a batch, or a seal, and not both, of which each field is of the right type."""
+    if type(record) is not dict:
+        return False
     if "seal" in record:
         return len(record) == 2 and _are(int, record["seal"]) and 0 < record["seal"] < _EPOCHS
     return (

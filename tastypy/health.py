@@ -66,8 +66,8 @@ def recover(store: Store, found: bytes) -> form.LockLine | None:
         )
         raise PersistentOrderedDictIntegrityError(message, store.path)
     store.id = line.id
-    header = store.read_journal(line.epoch)[0]
-    is_new = header.seq == 0 and not header.shards and not found
+    header, text = store.read_journal(line.epoch)
+    is_new = header.seq == 0 and not header.shards and len(text) == len(header.encode()) and not found
     if not is_new:
         aside = _note_lock(store, line.epoch)
         log.warning(
@@ -172,10 +172,8 @@ def _read_shard(store: Store, header: form.Header, shard: form.Shard) -> tuple[d
         return {}, "missing"
     except PersistentOrderedDictIntegrityError:
         return {}, "damaged: size or CRC are not as the header says"
-    except (ValueError, OSError, EOFError) as error:
-        if isinstance(error, OSError) and error.errno is not None:  # else it is the text that cannot be uncompressed
-            raise
-        return {}, f"cannot be read: {error}"
+    except ValueError as error:
+        return {}, f"damaged: {error}"
 
 
 def repair(store: Store) -> list[str]:
@@ -260,10 +258,10 @@ def _committed_line(store: Store, done: list[str]) -> form.LockLine | None:
     if line is not None and not _is_left(store, line.epoch):
         return line
     chosen = choose(store.path)
-    if line is not None and (chosen is None or chosen.epoch <= line.epoch):
-        return line
     if line is not None and chosen is not None and chosen.id != line.id:
         raise _stranger(store, files.journal_name(chosen.epoch), chosen, line)
+    if line is not None and (chosen is None or chosen.epoch <= line.epoch):
+        return line
     if chosen is None and not found:
         return None
     epoch = chosen.epoch if chosen else 0
@@ -356,7 +354,7 @@ def _shard_as_it_is(store: Store, name: str, what: files.Name) -> form.Shard:
     data = files.read_file(store.file(name))
     try:
         entries = len(form.shard_dict(form.unpack(data) if name.endswith(".gz") else data))
-    except (ValueError, OSError, EOFError):  # found again, and set aside, when it is read
+    except ValueError:  # found again, and set aside, when it is read
         entries = 0
     return form.Shard(what.number, what.epoch, entries, len(data), form.crc_text(data))
 

@@ -59,7 +59,7 @@ def holds(pod: Memory[Any, Any]) -> None:
         _holding[id(pod)] = pod
         if _finalized != os.getpid():
             _finalize()
-        take_signals()
+    take_signals()  # a thread, which cannot, may have been the first to hold something
 
 
 def released(pod: Memory[Any, Any]) -> None:
@@ -79,7 +79,8 @@ def closed(pod: Memory[Any, Any]) -> None:
 
 
 def _let_go() -> None:
-    if _worker and not _holding and _signalled == os.getpid():
+    # not while a signal is handled; and where there are threads, one may hold something next, which cannot take it again
+    if _worker and not _holding and _signalled == os.getpid() != _ending and threading.active_count() == 1:
         _give_sigterm_back()
 
 

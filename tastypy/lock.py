@@ -241,13 +241,14 @@ class DirectoryLock:
         What another object's transaction does not let in, which goes on, is put off again, to its end.
         """
         for _ in range(len(self.deferred)):
-            if not self.deferred:
-                return  # an action's own commit has done the others
-            action = self.deferred.popleft()
+            try:
+                action = self.deferred.popleft()
+            except IndexError:
+                return  # an action's own commit, or another thread's, has done the others
             try:
                 action()
             except Exception as error:
-                if isinstance(error, TransactionError) and self.transaction is not None:
+                if isinstance(error, TransactionError | LockTimeout) and self.transaction is not None:
                     self.deferred.append(action)
                     continue
                 log.exception("%s: a change from a signal handler or finaliser inside a commit failed", self.path)

@@ -131,13 +131,15 @@ def find(store: Store) -> None:
 
 def _read_header(store: Store, epoch: int) -> None:
     """Read the header of an epoch, or, without the lock, of one that came after it."""
+    missing = 0
     for attempt in range(TRIES):
         try:
             store.header = store.read_journal(epoch)[0]
         except FileNotFoundError as error:  # folded twice meanwhile; or a cache does not know the name yet
             line = store.current(store.read_lock_line(locked=store.writable), locked=store.writable)
-            if line.epoch == epoch:
-                if attempt > 3:
+            missing = missing + 1 if line.epoch == epoch else 0
+            if missing:
+                if missing > 4:
                     message = (
                         f"{error.filename} is missing, though .lock names it; "
                         f"`tastypy repair {store.path}` makes a POD of what the shards hold"

@@ -141,8 +141,10 @@ class _Walk:
             self.disorder(f"the line after batch {lines.seq} in {name}")
         self.marked = max(self.marked, lines.synced)
         end = here.offset + lines.length
-        if lines.trouble == "senseless" or 0 < lines.seal <= here.epoch:
+        if lines.trouble == "senseless":
             self.damaged(here.epoch, end, "its CRC is right, and it is no batch")
+        if 0 < lines.seal <= here.epoch:
+            self.damaged(here.epoch, end - lines.last, f"a seal that names epoch {lines.seal}")
         if lines.trouble:
             self.trouble(here.epoch, end, text[lines.length :], lines.trouble, cut=cut)
         self.records += lines.records

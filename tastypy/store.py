@@ -346,11 +346,14 @@ class Store(Directory):
         return self.position is not None and self.lock.bad_epoch == self.position.epoch
 
     def _open_remotely(self, epoch: int) -> int:
+        self._check_lock_line()
+        return files.open_to_append(self.file(files.journal_name(epoch)))
+
+    def _check_lock_line(self) -> None:
         # Where the lock was lost meanwhile, a network file system fails here.
         if files.read_at(self.lock.open(), form.LOCK_LINE_BYTES + 1, 0) != self._line:
             message = f"{self.path}: the epoch changed under the lock, which this file system gave to two at once"
             raise IncoherentFileSystemError(message, self.path, errno.EIO)
-        return files.open_to_append(self.file(files.journal_name(epoch)))
 
     def _write(self, descriptor: int, line: bytes, now: float, end: int) -> None:
         files.append(descriptor, line)
@@ -441,6 +444,7 @@ class Store(Directory):
         header = self.header
         if self.sealed == header.epoch:
             return
+        self._check_lock_line()  # it is written below as it was read: not over another one's
         if not header.before:
             files.replace_line(self.lock.open(), self._line)
         else:
@@ -448,7 +452,8 @@ class Store(Directory):
             try:
                 descriptor = files.open_to_append(self.file(files.journal_name(header.before)))
             except FileNotFoundError:
-                return  # whoever removed it had folded, and so synced
+                self.sealed = header.epoch  # whoever removed it had folded, and so synced
+                return
             try:
                 if files.read_end(descriptor, len(seal))[0] != seal:
                     files.replace_line(self.lock.open(), self._line)

@@ -106,7 +106,7 @@ def test_what_is_not_a_file_of_ours_is_refused_by_its_name(
     plant(path, outside)
     if plant is _hard_link and open_it in (under_test.open_to_read, under_test.read_file):
         return
-    with pytest.raises(StorageError, match=f"{path} is a .* remove it"):
+    with pytest.raises(StorageError, match=f"{path} (is a .* remove it|has 2 names)"):
         open_it(str(path))
     assert outside.read_bytes() == OUTSIDE
     assert stat.S_IMODE(outside.stat().st_mode) == 0o640
@@ -216,8 +216,9 @@ def test_a_stale_handle_and_a_lease_are_tried_again(failing_os: Any, tmp_path: P
 
 def test_a_file_of_holes_is_not_read_to_its_end(tmp_path: Path) -> None:
     path = tmp_path / "file"
-    path.write_bytes(b"data")
-    os.truncate(path, 1 << 40)
+    with path.open("wb") as file:
+        file.seek(1 << 40)
+        file.write(b"data")
     with pytest.raises(StorageError, match=f"{path} has .* NUL bytes"):
         under_test.read_file(str(path))
 
