@@ -275,9 +275,8 @@ class ClaimedDict(TaskDict[K]):
 
     def _forget(self, task: Task) -> None:
         """Forget a claim that has ended."""
-        task.worker.drop(
-            task.token
-        )  # first: after a Ctrl-C in there the claim is given back with the others, and forgotten then
+        # in this order: after a Ctrl-C in between, the claim is given back with the others, and forgotten then
+        task.worker.drop(task.token)
         self._tasks.pop(task.token, None)
         if not self._tasks:
             lifecycle.released(self)

@@ -9,6 +9,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -17,6 +18,7 @@ from faults import FailingOS, os_error
 from helpers import end, in_child, stored, tell
 from tracker_programs import ask, claimed, finish, kill, leftovers, open_files_of_workers, start, worker_files
 
+from stress.points import each_point
 from tastypy import POD, CommitError, PermissionDeniedError, Tracker, workers
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of .*fork:DeprecationWarning")
@@ -341,3 +343,20 @@ def test_a_ctrl_c_right_after_a_workers_file_was_made_leaves_no_file(
             tracker.claim()
     assert leftovers(tracker.path) == {}
     assert finish(tracker) == list(range(10))
+
+
+def test_ctrl_c_at_any_point_of_the_end_of_a_task_leaves_no_file_behind(quick_directory: Path) -> None:
+    """Once the tracker is closed: it has given back the claim, or knows that it has ended."""
+
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    for point in each_point():
+        path = quick_directory / f"{point.number}.tracker"
+        with Tracker[Any](path) as tracker:
+            tracker.add("a")
+            task = claimed(tracker)
+            with suppress(KeyboardInterrupt), point.calls(interrupt):
+                task.done()
+        assert leftovers(path) == {}, point
+        assert [entry for entry in stored(path).values() if "_claim" in entry] == [], point
