@@ -9,6 +9,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -40,6 +41,9 @@ settings.register_profile(
     print_blob=True,
     suppress_health_check=SLOW_BY_NATURE,
 )
+# who started the tests may ignore it, as `nohup` does, and so would every program that a test starts
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 
