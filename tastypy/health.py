@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("tastypy")
 
+_NOTED = 1 << 12  # bytes of a `.lock` that is damaged: it is one short line, but somebody may have made it a large file
+
 SHARD_BYTES = 256 * 1024  # the default size of its text at which a shard closes
 
 
@@ -86,8 +88,8 @@ def recover(store: Store, found: bytes) -> form.LockLine | None:
 
 
 def _note_lock(store: Store, epoch: int) -> str:
-    """Write down, in a file that was set aside, what stands in `.lock` before it says `epoch`; return its name."""
-    found = files.read_file(store.file(files.LOCK))
+    """Write down, in a file that was set aside, what `.lock` begins with before it says `epoch`; return its name."""
+    found = files.read_at(store.lock.open(), _NOTED, 0)
     note: dict[str, Any] = {
         "file": files.LOCK,
         "found": found.decode(errors="replace"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import zlib
 from pathlib import Path
 from typing import Any
@@ -316,3 +317,14 @@ def test_repair_keeps_the_first_batch_where_the_line_of_the_header_is_gone(path:
     journal(path).write_bytes(journal(path).read_bytes().partition(b"\n")[2])
     tastypy.repair(path)
     assert stored(path) == {"line 0": 0, "line 1": 1, "line 2": 2}
+
+
+def test_of_a_large_lock_file_the_beginning_is_noted(folded: Path) -> None:
+    """All of it could take more memory than there is, and it is one short line that was there."""
+    whole = stored(folded)
+    (folded / ".lock").write_bytes(b"\0" * (1 << 20))
+    os.truncate(folded / ".lock", 1 << 34)
+    with POD[Any, Any](folded) as pod:
+        assert exactly(pod) == exactly(whole)
+    notes = [data for name, data in files(folded).items() if name.startswith("aside-")]
+    assert [len(note) < 1 << 16 for note in notes] == [True]
