@@ -70,6 +70,8 @@ class Store(Directory):
         limit: bytes that the journal may reach before it is folded: with the data, so that folding has a constant share.
     """
 
+    _journal = -1  # here, for `__del__` after a Ctrl-C at the first instruction of what follows
+
     def __init__(
         self,
         path: str,

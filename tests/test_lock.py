@@ -19,6 +19,7 @@ from helpers import PATIENCE, Opener, exactly, files, in_child, stored
 from tastypy import POD, DirectoryGoneError, LocksUnsupportedError, LockTimeout, StorageError, TransactionError
 from tastypy import lock as under_test
 from tastypy.lock import DirectoryLock, lock_of
+from tastypy.store import Store
 
 ROUNDS = 300
 
@@ -333,3 +334,4 @@ def test_the_descriptor_goes_with_the_last_user_of_the_lock(tmp_path: Path) -> N
 def test_a_lock_whose_construction_was_interrupted_is_dropped_in_silence() -> None:
     """Ctrl-C may come at the first instruction of `__init__`; an exception in `__del__` would fail this test."""
     DirectoryLock.__new__(DirectoryLock)
+    Store.__new__(Store)
