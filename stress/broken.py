@@ -54,7 +54,7 @@ BREAKAGES = {
     "fsync-names": Breakage(
         "the names of new files are not on stable storage before the commit of a fold",
         "folding.py",
-        "        files.sync_directory(store.path)\n",
+        "            files.sync_directory(store.path)\n",
         "",
         _RECORDED,
     ),

@@ -11,8 +11,9 @@ from the journal. It never looks at the objects in memory, which the user may ha
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import partial
 from itertools import compress
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -48,7 +49,7 @@ def fold(store: Store, *, always: bool = False) -> bool:
         message = "a fold needs everything applied"
         raise RuntimeError(message)
     if here.offset == len(header.encode()) and not always:
-        with explained(store.path):
+        with _failing(store):
             store.seal()  # whose fold it was may have died, and then the commit need not be on stable storage
         return False
     with explained(store.path):
@@ -64,52 +65,75 @@ def _fold(store: Store, here: Position) -> None:
 
 def write_epoch(store: Store, pieces: Iterable[Piece], seq: int) -> None:
     """Write a new epoch, with the lock held, whose shards are the `pieces`."""
-    header, epoch = store.header, store.header.epoch
+    header = store.header
     written: list[str] = []
-    created = False
-    try:
+    with _failing(store):
         store.check_place()
-        epoch, descriptor = store.create_journal(header.epoch + 1)
-        created = True
+        epoch, descriptor = _take_number(store)
         try:
-            shards: list[form.Shard] = []
-            free = header.next
-            for shard, entries in pieces:
-                if entries is None:
-                    shards += [shard] if shard else []
-                    continue
-                number = free if shard is None else shard.number
-                free = max(free, number + 1)
-                text = form.shard_text(entries)
-                data = form.pack(text) if header.gzipped else text
-                written.append(files.shard_name(number, epoch, gzipped=header.gzipped))
-                files.write_new(store.file(written[-1]), data, store.permissions)
-                shards.append(form.Shard(number, epoch, len(entries), len(data), form.crc_text(data)))
-            new = header._replace(epoch=epoch, before=header.epoch, seq=seq, next=free, shards=tuple(shards))
-            files.write_and_sync(descriptor, new.encode())
-        finally:
-            files.close(descriptor)
-        files.sync_directory(store.path)
-    except BaseException as error:
-        if created:
+            try:
+                shards: list[form.Shard] = []
+                free = header.next
+                for shard, entries in pieces:
+                    if entries is None:
+                        shards += [shard] if shard else []
+                        continue
+                    number = free if shard is None else shard.number
+                    free = max(free, number + 1)
+                    text = form.shard_text(entries)
+                    data = form.pack(text) if header.gzipped else text
+                    written.append(files.shard_name(number, epoch, gzipped=header.gzipped))
+                    files.write_new(store.file(written[-1]), data, store.permissions)
+                    shards.append(form.Shard(number, epoch, len(entries), len(data), form.crc_text(data)))
+                new = header._replace(epoch=epoch, before=header.epoch, seq=seq, next=free, shards=tuple(shards))
+                files.write_and_sync(descriptor, new.encode())
+            finally:
+                files.close(descriptor)
+            files.sync_directory(store.path)
+        except BaseException:
             _undo(store, epoch, written)
-        if isinstance(error, OSError) and not isinstance(error, TastypyError):
-            file = error.filename2 or error.filename  # of a rename, what is in the way
-            what = f"{error.strerror}: {file}" if file else error.strerror
-            message = f"{store.path}: folding failed ({what}); the shards and the journal are as before"
-            raise CommitError(message, store.path, error.errno) from error
-        raise
+            raise
     _commit(store, new)
 
 
+@contextmanager
+def _failing(store: Store) -> Iterator[None]:
+    """Turn a bare OSError in the body, which is what precedes the commit, into a CommitError."""
+    try:
+        yield
+    except TastypyError:
+        raise
+    except OSError as error:
+        file = error.filename2 or error.filename  # of a rename, what is in the way
+        what = f"{error.strerror}: {file}" if file else error.strerror
+        message = f"{store.path}: folding failed ({what}); the shards and the journal are as before"
+        raise CommitError(message, store.path, error.errno) from error
+
+
+def _take_number(store: Store) -> tuple[int, int]:
+    """Return the number of the new epoch, and its journal, empty.
+
+    It is that of the fold of this process that failed last, if it still is after all that was committed: on a full disk each
+    trial would leave another journal, until there is room for none.
+    """
+    epoch = store.header.epoch
+    if store.failed and store.failed[:2] == (os.getpid(), epoch):
+        with suppress(FileNotFoundError):
+            return store.failed[2], files.open_to_append(store.file(files.journal_name(store.failed[2])))
+    return store.create_journal(epoch + 1)
+
+
 def _undo(store: Store, epoch: int, written: list[str]) -> None:
-    """Remove what was written; the journal stays, empty, so that nobody uses its number again."""
+    """Remove what was written; the journal stays, empty, so that nobody else uses its number."""
+    store.failed = None
     for name in written:
         files.remove(store.file(name))
     try:
         files.cut(store.file(files.journal_name(epoch)), 0)
     except OSError as error:
         log.warning("%s: %s could not be emptied: %s", store.path, files.journal_name(epoch), error)
+    else:
+        store.failed = os.getpid(), store.header.epoch, epoch
 
 
 def _commit(store: Store, header: form.Header) -> None:

@@ -67,6 +67,7 @@ class Store(Directory):
         marked: the greatest offset of the journal that a line said to be on stable storage.
         sealed: the epoch whose line in `.lock` is known to be on stable storage, and its predecessor sealed.
         wrote: something was appended since the last fold of this process.
+        failed: of a fold that failed, its process, the epoch that it began from, and the number that it took.
         limit: bytes that the journal may reach before it is folded: with the data, so that folding has a constant share.
     """
 
@@ -97,6 +98,7 @@ class Store(Directory):
         self.doubt: Doubt | None = None
         self.marked = 0
         self.wrote = False
+        self.failed: tuple[int, int, int] | None = None
         self.limit = _LEAST_LIMIT
         self._durable = durable
         self._synced_at = float("-inf")

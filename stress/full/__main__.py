@@ -75,7 +75,7 @@ def _fill_and_free(
 ) -> None:
     """Fill the disk until it shows, keep it full for a moment, free it, and see everybody go on."""
     before = counts()
-    shown = "warnings logged" if how == "inodes" else "failed"
+    shown = {"failed"} if how != "inodes" else {"failed", "warnings logged"}  # of a worker that begins, of a fold
     try:
 
         def meanwhile() -> None:
@@ -83,7 +83,7 @@ def _fill_and_free(
             listen()
 
         def someone_sees() -> bool:
-            return any(now[shown] > then[shown] for now, then in zip(counts(), before, strict=True))
+            return any(now[one] > then[one] for now, then in zip(counts(), before, strict=True) for one in shown)
 
         _wait(f"nobody finds the disk full ({how})", someone_sees, meanwhile)
         end = time.monotonic() + _FULL
@@ -142,6 +142,8 @@ def fill_under_writers(trial: Trial, place: Path, kind: str, chance: random.Rand
             for voice in voices:
                 voice.start()
             for _ in range(rounds):
+                if siege.filler.spent:
+                    break
                 how = chance.choice(_DISKS[kind])
                 _fill_and_free(siege, how, figures, listen, lambda: [Counter(voice.told.counts) for voice in voices])
                 if chance.random() < 0.5:
@@ -184,6 +186,8 @@ def fill_under_workers(place: Path, kind: str, chance: random.Random, rounds: in
         try:
             crew.start()
             for _ in range(rounds):
+                if siege.filler.spent:
+                    break
                 how = chance.choice(_DISKS[kind])
                 _fill_and_free(siege, how, figures, crew.listen, crew.counts)
                 if chance.random() < 0.5:

@@ -11,6 +11,8 @@ from pathlib import Path
 from stress.disks import NoDiskError, disk, run
 
 _SIZE = 4 << 20  # bytes of a file system
+_BALLAST = 400_000
+_ROOM = 100_000  # bytes that are enough to go on
 
 
 @contextmanager
@@ -37,14 +39,22 @@ def small_disk(place: Path, kind: str) -> Iterator[Path]:
 
 
 class Filler:
-    """What takes up a disk: one file with its bytes, and empty ones with its inodes."""
+    """What takes up a disk: one file with its bytes, and empty ones with its inodes.
+
+    Attributes:
+        spent: the ballast is gone. Each fold that fails lets the journal grow, and at last two of them fill a disk as small
+            as this by themselves; then, as the user would, something else is removed.
+    """
 
     def __init__(self, disk: Path) -> None:
         self._place = disk / "filler"
         self._place.mkdir()  # now, since on a full disk it could not be
         self._bytes = self._place / "bytes"
         self._bytes.touch()
+        self._ballast = self._place / "ballast"
+        self._ballast.write_bytes(b"x" * _BALLAST)
         self._inodes = 0
+        self.spent = False
 
     def take_bytes(self, leave: int = 0) -> None:
         """Take every byte that is free, but for `leave`."""
@@ -69,6 +79,10 @@ class Filler:
         for number in range(self._inodes):
             (self._place / str(number)).unlink()
         self._inodes = 0
+        here = os.statvfs(self._place)
+        if here.f_bavail * here.f_frsize < _ROOM:
+            os.truncate(self._ballast, 0)
+            self.spent = True
 
 
 @contextmanager
