@@ -1,8 +1,8 @@
 """Fork beside threads in commits, collect garbage in them, interrupt and terminate: at every point, and at random moments.
 
 `forks` forks, by every start method, while ten threads are in commits, folds and transactions. `points` raises Ctrl-C, runs
-handlers and finalisers at points where CPython could handle a signal, with --seconds 180 at each; `interrupts` does so by a
-timer. `sigterm` and `pools` terminate who holds changes or has claimed tasks, the workers of a real pool included.
+handlers and finalisers at points where CPython could handle a signal, with --seconds 180 at each, and collects garbage at every
+other allocation; `interrupts` does so by a timer. `sigterm` and `pools` terminate who holds changes or has claimed tasks, the workers of a real pool included.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """The program of `forks` that is interrupted: at every point of each scene, or at random moments of a writer's changes.
 
 `python -m stress.forks.interrupts points|random PATH SEED SECONDS EVERY`. A point is where CPython could handle a signal (see
-`points`); Ctrl-C comes at each EVERYth, from a random one on, and most else at a sixth of them.
+`points`); Ctrl-C comes at each EVERYth, from a random one on, and most else at a sixth of them. Each scene is also played with a
+collection at every other allocation.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ import time
 import traceback
 import weakref
 from collections import Counter
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any, NoReturn, Self
@@ -78,6 +80,27 @@ def _collect(stage: Stage, added: Entries) -> None:
     del watch
 
 
+@contextmanager
+def _collecting(action: Callable[[], object], figures: Counter[str]) -> Iterator[None]:
+    """Have the collector run at every other allocation in the block, and a finaliser that does `action` in each of its runs."""
+    going = True
+
+    def again() -> None:
+        if going:
+            _Cycle(again)
+            figures["collections at allocations"] += 1
+            action()
+
+    before = gc.get_threshold()
+    _Cycle(again)
+    gc.set_threshold(1)
+    try:
+        yield
+    finally:
+        going = False
+        gc.set_threshold(*before)
+
+
 def _interrupt_twice(stage: Stage, _: Entries) -> NoReturn:
     """Raise, and again as soon as the library begins to make up for it: a profile function that raised is not called again."""
     store: Any = stage.two.one._store  # noqa: SLF001 - the beginning of one of its methods is a point, too
@@ -98,6 +121,7 @@ ACTIONS: dict[str, Action] = {
     "collections with finalisers": _collect,
 }
 _LEFT_OPEN = "descriptors left open by a Ctrl-C right at the opening or closing of a file"
+_SAMPLE = 40  # or more: of the points so many are left out that a sample is enough of all else, too
 _TWICE = "two Ctrl-C in a row"  # the second one hits what makes up for the first
 
 
@@ -125,6 +149,12 @@ def at_points(place: Path, chance: random.Random, every: int) -> Counter[str]:
                     break
                 figures[name] += 1
                 number += step
+        collected = (_change, _change_other, _open)
+        for action in collected if every < _SAMPLE else [chance.choice(collected)]:
+            stage, added = Stage(scene, place / str(next(numbers))), Entries()
+            with _collecting(partial(action, stage, added), figures):
+                scene.act(stage.two.one)
+            stage.judge(after, added)
     return figures
 
 

@@ -19,10 +19,11 @@ from unittest import mock
 from stress.changes import SHARD_BYTES, Entries, Writer
 from stress.command import WrongError
 from stress.judging import difference, read
-from stress.power.recorder import Op, Recorder, recorded
+from stress.power.recorder import SEQ, Op, Recorder, recorded
 from stress.power.remains import look
 from stress.power.replay import Disk, Rules, State, lay_out
-from tastypy import POD, TastypyError, files, store
+from tastypy import POD, TastypyError, files, repair, store
+from tastypy.format import decode_lock_line
 
 _NAME = "my.pod"
 _SMALL = 2000  # bytes: of a program's journals, so that assignments set off folds
@@ -41,7 +42,7 @@ class Fast:
 
 
 class Plan(NamedTuple):
-    """A program: who changes the POD, how it is opened, and where; and what breaks off."""
+    """A program: who changes the POD, how it is opened, and where; what breaks off; what of it is `damaged` and repaired meanwhile."""
 
     writer: Writer
     durable: bool
@@ -50,6 +51,7 @@ class Plan(NamedTuple):
     limit: int  # bytes of a journal
     rules: Rules
     steps: int
+    damaged: str
 
     def after(self) -> list[Entries]:
         """Return the entries after each number of changes."""
@@ -72,6 +74,7 @@ def plan(chance: random.Random, *, client: bool, most: int) -> Plan:
             limit=chance.choice([1, 500, _SMALL, 1 << 20]),
             rules=Rules(client=client, ordered=client or chance.random() < 0.7),
             steps=steps,
+            damaged=chance.choice(["", "journal", ".lock"]),
         )
         if len(str(made.after()[-1])) < 100_000:  # without one that alone fills a journal: `limit` does as much
             return made
@@ -81,14 +84,14 @@ class Record:
     """What a program, and who took over when it died, did and acknowledged.
 
     Attributes:
-        start: where in `ops` the last of them began.
+        start: where in `ops` the last of them began; repairs: how many there were.
     """
 
     def __init__(self, made: Plan) -> None:
         self.plan = made
         self.after = made.after()
         self.ops: list[Op] = []
-        self.start = 0
+        self.start = self.repairs = 0
 
     def run(self, root: Path, step: int, end: int, chance: random.Random) -> None:
         """Make the changes from number `step` to `end`, in one or two sittings, and note what is done."""
@@ -101,6 +104,12 @@ class Record:
         with recorded(recorder, remote=made.remote), mock.patch.object(store, "_LEAST_LIMIT", made.limit):
             breaks = sorted({step, end, chance.randint(step, end)})
             for first, last in itertools.pairwise(breaks):
+                if first > step and made.damaged:
+                    recorder.begin(first)
+                    _damage(recorder, path, made.damaged)
+                    repair(path)
+                    self.repairs += 1
+                    recorder.acknowledge(first, stable=True)
                 pod = POD[str, Any](path, durable=made.durable, **made.options)
                 for number in range(first, last):
                     change = made.writer.change(number, self.after[number])
@@ -166,6 +175,23 @@ class Record:
                     yield at, state, least, begun
 
 
+def _damage(recorder: Recorder, path: Path, what: str) -> None:
+    """Damage the POD in one call, so that whatever of that arrives, nothing is lost: empty `.lock`, or spoil the journal's end."""
+    if what == "journal":
+        line = decode_lock_line((path / files.LOCK).read_bytes())
+        assert line, "the POD was closed"
+        journal = path / files.journal_name(line.epoch)
+        last = journal.read_bytes().splitlines(keepends=True)[
+            -1
+        ]  # of a batch, once more: what precedes it is no torn tail
+        descriptor = recorder.open(str(journal), os.O_RDWR | os.O_APPEND)
+        recorder.write(descriptor, b"spoilt\n" + (last if last[SEQ] == b'"seq":' else b"and more\n"))
+    else:
+        descriptor = recorder.open(str(path / files.LOCK), os.O_RDWR)
+        recorder.ftruncate(descriptor, 0)
+    recorder.close(descriptor)
+
+
 def cut_everywhere(place: Path, made: Plan, chance: random.Random, most: int, seconds: float) -> Counter[str]:
     """Record a program, perhaps one that dies and one that takes over, and judge the states of every cut, while there is time."""
     end = time.monotonic() + seconds
@@ -173,7 +199,7 @@ def cut_everywhere(place: Path, made: Plan, chance: random.Random, most: int, se
     record.run(place / "first", 0, made.steps, chance)
     if chance.random() < 0.5:
         record.take_over(place / "second", chance)
-    counts = Counter({"programs": 1})
+    counts = Counter({"programs": 1, "repairs": record.repairs})
     cuts = set[int]()
     root = place / "cut"
     for at, state, least, most_there in record.states(chance, most):

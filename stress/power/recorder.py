@@ -16,7 +16,7 @@ from unittest import mock
 
 from tastypy import files, lock, store
 
-_SEQ = slice(17, 23)  # what stands there tells a batch from other lines
+SEQ = slice(17, 23)  # what stands there tells a batch from other lines
 
 
 class Op(NamedTuple):
@@ -160,7 +160,7 @@ class Recorder:
         They are, too, where the last batch was followed by an fdatasync, of its journal or of a fold.
         """
         begin = max(at for at, op in enumerate(self.ops) if op.kind == "begin")
-        line = max((at for at, op in enumerate(self.ops) if op.data[_SEQ] == b'"seq":'), default=-1)
+        line = max((at for at, op in enumerate(self.ops) if op.data[SEQ] == b'"seq":'), default=-1)
         if line > begin:
             lock = next(file for name, file in self.names.items() if Path(name).name == files.LOCK)
             stable |= any(op.kind == "sync" and op.file in (self.ops[line].file, lock) for op in self.ops[line:])
