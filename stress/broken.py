@@ -54,15 +54,15 @@ BREAKAGES = {
     "fsync-names": Breakage(
         "the names of new files are not on stable storage before the commit of a fold",
         "folding.py",
-        "            files.sync_directory(store.path)\n",
+        "        files.sync_directory(store.path)\n",
         "",
         _RECORDED,
     ),
     "removed-early": Breakage(
         "old files are removed before the commit of a fold",
         "folding.py",
-        "    _commit(store, new)\n",
-        "    store.header = new\n    clean(store)\n    _commit(store, new)\n",
+        "        _commit(self._store, self._header",
+        "        self._store.header = self._header\n        clean(self._store)\n        _commit(self._store, self._header",
         _RECORDED,
     ),
     "number-again": Breakage(
@@ -71,6 +71,13 @@ BREAKAGES = {
         "files.create(self.file(files.journal_name(epoch)), self.permissions)",
         "files.create(self.file(files.journal_name(epoch)), self.permissions, exclusive=False)",
         ("crash", "--quick", "--seed", "1", "--only", "dead"),
+    ),
+    "lines-left": Breakage(
+        "what is committed while a fold is under way is not in the next journal",
+        "folding.py",
+        "new.finish(self._here.seq, self._later_lines(now))",
+        "new.finish(now.seq, [])",
+        (*_MODEL, "pods"),
     ),
     "position-first": Breakage(
         "the position is moved before the lines are applied",
@@ -111,13 +118,13 @@ BREAKAGES = {
     "fold-memory": Breakage(
         "a fold writes the objects in memory",
         "folding.py",
-        "    changes = net_entries(lines.records, lines.lines)\n",
-        """    changes = net_entries(lines.records, lines.lines)
-    from tastypy import lifecycle
+        "        for piece in merge(store, header, changes):\n",
+        """        from tastypy import lifecycle
 
-    for memory in [pod for pod in lifecycle._open.values() if pod._store is store]:
-        live = {form.index_key(key): _entry(key, value) for key, value in dict.items(memory)}
-        changes.put.update((name, live[name]) for name in changes.put if name in live)
+        for memory in [pod for pod in lifecycle._open.values() if pod._store is store]:
+            live = {form.index_key(key): _entry(key, value) for key, value in dict.items(memory)}
+            changes.put.update((name, live[name]) for name in changes.put if name in live)
+        for piece in merge(store, header, changes):
 """,
         (*_MODEL, "pods"),
     ),

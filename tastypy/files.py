@@ -263,6 +263,11 @@ def read_end(descriptor: int, size: int) -> tuple[bytes, int]:
     return os.pread(descriptor, size, max(length - size, 0)), length
 
 
+def is_there(path: str) -> bool:
+    """Tell whether there is a file of that name; a cache may not know it yet."""
+    return os.path.lexists(path)
+
+
 def size_and_inode(path: str) -> tuple[int, int]:
     """Return the size of a file and its inode; to be trusted on local file systems only."""
     status = os.lstat(path)

@@ -4,15 +4,20 @@ With the lock held and everything applied: create the next journal, empty; write
 next name; write the header into the new journal; write the new epoch into `.lock`, which is the commit; seal the old journal;
 remove what is not needed any more. Before the commit the old journal with its shards is whole, after it the new one is.
 
+A fold of a large POD is done in steps, in the commits of one process, so that nobody waits for all of it. What is appended
+to the old journal meanwhile is copied into the new one, after its header.
+
 A fold writes text that was committed: entries that did not change come from the old shard as they stand, those that did
 from the journal. It never looks at the objects in memory, which the user may have mutated without saying so.
 """
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
-from collections.abc import Iterable, Iterator
+import random
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from itertools import compress
@@ -23,7 +28,7 @@ import orjson
 from tastypy import files
 from tastypy import format as form
 from tastypy.changes import Changes
-from tastypy.errors import CommitError, TastypyError, UnknownOutcomeError, explained
+from tastypy.errors import CommitError, TastypyError, UnknownOutcomeError
 from tastypy.reading import Position, without_collector
 from tastypy.values import encode_key
 
@@ -32,7 +37,13 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("tastypy")
 
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 _PUT = b'"put":{'
+_AT_ONCE = 4 << 20  # bytes of a POD that is folded in one step
+_STEP = 1 << 18  # bytes of a journal that are read in one step; of shards it is one
+_GROWTH = 8  # a fold in steps is done when the journal has grown by this part of its size
+_FILES = 8  # of an old epoch are removed at once
+_TOO_LARGE = 3  # times its limit; such a journal is folded in one step, since those who began to do so do not go on
 
 # An old shard and its new entries. Entries None leave the shard as it is; a shard None makes a new one.
 Piece = tuple[form.Shard | None, list[bytes] | None]
@@ -48,52 +59,245 @@ def fold(store: Store, *, always: bool = False) -> bool:
     if here is None:
         message = "a fold needs everything applied"
         raise RuntimeError(message)
+    abandon(store)
     if here.offset == len(header.encode()) and not always:
         with _failing(store):
             store.seal()  # whose fold it was may have died, and then the commit need not be on stable storage
         return False
-    with explained(store.path):
-        without_collector(partial(_fold, store, here))
+    without_collector(partial(_fold, store, here))
     return True
 
 
 def _fold(store: Store, here: Position) -> None:
-    lines = store.applied_lines(here)
-    changes = net_entries(lines.records, lines.lines)
-    write_epoch(store, merge(store, store.header, changes), here.seq)
+    whole = Fold(store, here, whole=True)
+    while not whole.step(here):
+        pass
+
+
+def advance(store: Store) -> None:
+    """Do a step of a fold if it is time for it, with the lock held and the news applied, the journal being past its limit.
+
+    The last steps, in which old files are removed, come after the commit: till then the new journal's limit is none.
+
+    Raises what `fold` does.
+    """
+    here = store.position
+    if here is None:
+        return
+    if store.left:
+        _remove_left(store, _FILES)
+        return
+    under_way = store.under_way
+    if under_way is not None and not under_way.is_mine():
+        under_way = store.under_way = None
+    if under_way is None:
+        if store.shard_sizes() + here.offset <= _AT_ONCE or here.offset > _TOO_LARGE * store.regular_limit():
+            fold(store)
+            return
+        taken = _last_number(store)
+        if taken > max(store.header.epoch, store.seen):
+            store.seen = taken  # somebody seems to be at it; if nothing has come of that by then, it is done here
+            store.limit = round(store.limit * random.uniform(1.25, 1.5))  # noqa: S311 - not all at once, no secret
+            return
+        store.under_way = under_way = Fold(store, here)
+    if under_way.is_due(here) and under_way.step(here):
+        store.under_way = None
+
+
+def fold_up_to(store: Store, seq: int) -> bool:
+    """Do a step of getting the batches up to number `seq` into the shards; tell whether they are, on stable storage.
+
+    With the lock held and the news applied. Raises what `fold` does.
+    """
+    here, header = store.position, store.header
+    if here is None or store.shard_sizes() + here.offset <= _AT_ONCE or here.offset == len(header.encode()):
+        fold(store)
+        return True
+    if store.left:
+        _remove_left(store, _FILES)
+    elif header.seq >= seq:
+        with _failing(store):
+            store.seal()
+        return True
+    else:
+        if store.under_way is None or not store.under_way.is_mine():
+            store.under_way = Fold(store, here)
+        if store.under_way.step(here):
+            store.under_way = None
+    return False
+
+
+def abandon(store: Store) -> None:
+    """Drop a fold that is under way, and what it wrote; or remove what the last one has left."""
+    under_way, store.under_way = store.under_way, None
+    if under_way is not None and under_way.is_mine():
+        under_way.abandon()
+    if store.left:
+        _remove_left(store, None)
+
+
+class Fold:
+    """A fold of what was committed up to the position `here`, done as a `whole` or step by step.
+
+    It is made with the lock held and everything applied.
+    """
+
+    def __init__(self, store: Store, here: Position, *, whole: bool = False) -> None:
+        self._store = store
+        self._whole = whole
+        self._process = os.getpid()
+        self._header = store.header
+        self._here = here
+        self._done = 0
+        self._size = store.shard_sizes() + here.offset
+        self._new: _Epoch | None = None
+        if not whole:  # others see that somebody is at it
+            with _failing(store):
+                self._new = _Epoch(store)
+        self._steps = self._prepare()
+
+    def is_mine(self) -> bool:
+        """Tell whether it is of this process, and not of its parent."""
+        return self._process == os.getpid()
+
+    def is_due(self, now: Position) -> bool:
+        """Tell whether less is done than the journal has grown since the begin."""
+        grown = (now.offset - self._here.offset) * _GROWTH
+        return self._done * self._here.offset <= self._size * grown
+
+    def step(self, now: Position) -> bool:
+        """Do the next step, with the lock held and everything up to `now` applied; tell whether it was the last one, the commit.
+
+        Raises:
+            CommitError: something could not be written; everything is as before, and this fold is over.
+        """
+        store = self._store
+        try:
+            with _failing(store):
+                new = without_collector(partial(next, self._steps))
+                if new is None:
+                    return False
+                self._steps.close()  # or it and this would keep each other, and the store with its descriptors
+                new.finish(self._here.seq, self._later_lines(now))
+        except BaseException as error:
+            self.abandon(error)
+            raise
+        new.commit(None if self._whole else _FILES)
+        return True
+
+    def abandon(self, error: BaseException | None = None) -> None:
+        """Remove what was written, because of an error perhaps."""
+        self._store.under_way = None
+        self._steps.close()
+        if self._new is not None:
+            self._new.undo(error)
+
+    def _prepare(self) -> Generator[_Epoch | None]:
+        """Do step after step, and yield None after each; at last the epoch, all of whose shards are written."""
+        store, header, start = self._store, self._header, len(self._header.encode())
+        changes = Changes()
+        at = Position(header.epoch, start, header.seq)
+        while at.offset < self._here.offset:
+            lines = store.applied_lines(at, self._here, _STEP)
+            add_net_entries(changes, lines.records, lines.lines)
+            at = Position(at.epoch, at.offset + lines.length, lines.seq)
+            self._done += lines.length
+            yield None
+        if self._new is None:
+            self._new = _Epoch(store)
+        for piece in merge(store, header, changes):
+            self._new.add(piece)
+            self._done += piece[0].size if piece[0] else 0
+            yield None
+        yield self._new
+
+    def _later_lines(self, end: Position) -> list[bytes]:
+        """Return the lines that were appended since the begin, for another journal."""
+        store, here = self._store, self._here
+        *lines, rest = store.read_tail(here.epoch, here.offset)[: end.offset - here.offset].split(b"\n")
+        if rest or len(lines) != end.seq - here.seq or not all(map(form.is_good, lines)):
+            lines = store.applied_lines(here, end).lines  # which says what is wrong
+        return [form.without_mark(line) if b',"synced":' in line else line + b"\n" for line in lines]
 
 
 def write_epoch(store: Store, pieces: Iterable[Piece], seq: int) -> None:
     """Write a new epoch, with the lock held, whose shards are the `pieces`."""
-    header = store.header
-    written: list[str] = []
     with _failing(store):
-        store.check_place()
-        epoch, descriptor = _take_number(store)
+        new = _Epoch(store)
         try:
-            try:
-                shards: list[form.Shard] = []
-                free = header.next
-                for shard, entries in pieces:
-                    if entries is None:
-                        shards += [shard] if shard else []
-                        continue
-                    number = free if shard is None else shard.number
-                    free = max(free, number + 1)
-                    text = form.shard_text(entries)
-                    data = form.pack(text) if header.gzipped else text
-                    written.append(files.shard_name(number, epoch, gzipped=header.gzipped))
-                    files.write_new(store.file(written[-1]), data, store.permissions)
-                    shards.append(form.Shard(number, epoch, len(entries), len(data), form.crc_text(data)))
-                new = header._replace(epoch=epoch, before=header.epoch, seq=seq, next=free, shards=tuple(shards))
-                files.write_and_sync(descriptor, new.encode())
-            finally:
-                files.close(descriptor)
-            files.sync_directory(store.path)
-        except BaseException:
-            _undo(store, epoch, written)
+            for piece in pieces:
+                new.add(piece)
+            new.finish(seq, [])
+        except BaseException as error:
+            new.undo(error)
             raise
-    _commit(store, new)
+    new.commit(None)
+
+
+class _Epoch:
+    """An epoch that is being written."""
+
+    def __init__(self, store: Store) -> None:
+        store.check_place()
+        self._store = store
+        self._header = store.header
+        self._number, descriptor = _take_number(store)
+        files.close(descriptor)
+        self._shards: list[form.Shard] = []
+        self._free = store.header.next
+        self._written: list[str] = []
+        self._end = Position(0, 0, 0)
+
+    def add(self, piece: Piece) -> None:
+        """Write the next shard, unless it stays as it is."""
+        store, header = self._store, self._header
+        shard, entries = piece
+        if entries is None:
+            self._shards += [shard] if shard else []
+            return
+        number = self._free if shard is None else shard.number
+        self._free = max(self._free, number + 1)
+        text = form.shard_text(entries)
+        data = form.pack(text) if header.gzipped else text
+        self._written.append(files.shard_name(number, self._number, gzipped=header.gzipped))
+        files.write_new(store.file(self._written[-1]), data, store.permissions)
+        self._shards.append(form.Shard(number, self._number, len(entries), len(data), form.crc_text(data)))
+
+    def finish(self, seq: int, lines: list[bytes]) -> None:
+        """Write the header, `seq` being the number of the last batch in the shards, and the lines after that; all but the commit."""
+        store, header = self._store, self._header
+        self._header = header._replace(
+            epoch=self._number, before=header.epoch, seq=seq, next=self._free, shards=tuple(self._shards)
+        )
+        text = b"".join([self._header.encode(), *lines])
+        self._end = Position(self._number, len(text), seq + len(lines))
+        descriptor = files.open_to_append(store.file(files.journal_name(self._number)))
+        try:
+            files.write_and_sync(descriptor, text)
+        finally:
+            files.close(descriptor)
+        files.sync_directory(store.path)
+
+    def undo(self, cause: BaseException | None) -> None:
+        """Remove what was written; the journal stays, empty, so that nobody else uses its number.
+
+        This process tries again with it, unless it was something else than a full disk that was in the way.
+        """
+        store, journal = self._store, files.journal_name(self._number)
+        store.failed = None
+        for name in self._written:
+            files.remove(store.file(name))
+        try:
+            files.cut(store.file(journal), 0)
+        except OSError as error:
+            log.warning("%s: %s could not be emptied: %s", store.path, journal, error)
+        else:
+            if cause is None or getattr(cause, "errno", None) in _FULL:
+                store.failed = os.getpid(), store.header.epoch, self._number
+
+    def commit(self, most: int | None) -> None:
+        """Have it hold from now on, and remove old files: at most so many now, and the others later."""
+        _commit(self._store, self._header, self._end, most)
 
 
 @contextmanager
@@ -123,20 +327,15 @@ def _take_number(store: Store) -> tuple[int, int]:
     return store.create_journal(epoch + 1)
 
 
-def _undo(store: Store, epoch: int, written: list[str]) -> None:
-    """Remove what was written; the journal stays, empty, so that nobody else uses its number."""
-    store.failed = None
-    for name in written:
-        files.remove(store.file(name))
-    try:
-        files.cut(store.file(files.journal_name(epoch)), 0)
-    except OSError as error:
-        log.warning("%s: %s could not be emptied: %s", store.path, files.journal_name(epoch), error)
-    else:
-        store.failed = os.getpid(), store.header.epoch, epoch
+def _last_number(store: Store) -> int:
+    """Return the last number that a fold of another process has taken, or that of the epoch."""
+    epoch = store.header.epoch
+    while files.is_there(store.file(files.journal_name(epoch + 1))):
+        epoch += 1
+    return epoch if store.failed is None or store.failed[2] != epoch else epoch - 1
 
 
-def _commit(store: Store, header: form.Header) -> None:
+def _commit(store: Store, header: form.Header, end: Position, most: int | None) -> None:
     """Write the epoch into `.lock`. Once that began nothing is removed, and whatever it was that failed is read again."""
     line = form.LockLine(header.id, header.epoch)
     try:
@@ -147,11 +346,11 @@ def _commit(store: Store, header: form.Header) -> None:
             message = f"{store.path}: writing .lock failed ({error.strerror}); what came of it is read at the next use"
             raise UnknownOutcomeError(message, store.path, error.errno) from error
         raise
-    store.settle(header, Position(header.epoch, len(header.encode()), header.seq))
+    store.settle(header, end)
     try:
         with suppress(FileNotFoundError):  # a repair may have had shards only
             _seal(store, header)
-        clean(store)
+        clean(store, most)
     except OSError as error:
         log.warning("%s: the journal before could not be sealed, or old files not be removed: %s", store.path, error)
 
@@ -164,19 +363,29 @@ def _seal(store: Store, header: form.Header) -> None:
         files.close(descriptor)
 
 
-def clean(store: Store) -> None:
-    """Remove what the header does not name, the journal before the one before, and what dead folds left."""
+def clean(store: Store, most: int | None = None) -> None:
+    """Remove what the header does not name, the journal before the one before, and what dead folds left; see `_remove_left`."""
     header = store.header
     shards = {(shard.number, shard.epoch) for shard in header.shards}
-    for name, what in files.names_in(store.path).items():
-        if what is None:
-            continue
-        if (
+    store.left = [
+        name
+        for name, what in files.names_in(store.path).items()
+        if what
+        and (
             (what.kind == "shard" and (what.number, what.epoch) not in shards)
             or (what.kind == "journal" and what.epoch not in (header.epoch, header.before))
             or what.kind == "temporary"
-        ):
-            files.remove(store.file(name))
+        )
+    ]
+    _remove_left(store, most)
+
+
+def _remove_left(store: Store, most: int | None) -> None:
+    """Remove files that are left of old epochs, at most so many; then the next commit goes on with it, if there are more."""
+    names, store.left = store.left[:most], store.left[most:] if most else []
+    store.limit = 0 if store.left else store.regular_limit()
+    for name in names:
+        files.remove(store.file(name))
 
 
 def merge(store: Store, header: form.Header, changes: Changes) -> Iterator[Piece]:
@@ -235,6 +444,12 @@ def _respelled(entry: bytes, old: bytes) -> bytes:
 def net_entries(records: Iterable[form.Record], lines: Iterable[bytes]) -> Changes:
     """Return the net effect of the batches, given as records and as lines, by index keys and with entries of shards as values."""
     changes = Changes()
+    add_net_entries(changes, records, lines)
+    return changes
+
+
+def add_net_entries(changes: Changes, records: Iterable[form.Record], lines: Iterable[bytes]) -> None:
+    """Add the net effect of batches that follow."""
     for record, line in zip(records, lines, strict=False):  # there may be a seal after the last batch
         if len(record) == 3 and len(record.get("put", ())) == 1:
             # crc, number and one key: most are of this kind, and its text is as it will be in the shard
@@ -248,7 +463,6 @@ def net_entries(records: Iterable[form.Record], lines: Iterable[bytes]) -> Chang
             for key, value in record.get("put", {}).items():
                 _put(changes, form.index_key(key), _entry(key, value))
             changes.add({"front": record.get("front", ())})
-    return changes
 
 
 def _put(changes: Changes, name: Any, entry: bytes) -> None:

@@ -25,6 +25,7 @@ from tastypy.errors import FormatVersionError
 from tastypy.values import decode_key, decode_keys, encode_key, loads
 
 VERSION = 1
+_MARK = re.compile(rb',"synced":[0-9]+}\Z')  # nothing in a value or key ends a line like this
 _CRC_FIELD = len(b'{"crc":"9a3f0c12",')
 _EPOCHS = 10**12  # have room in `.lock`
 
@@ -169,6 +170,12 @@ def batch_line(seq: int, content: bytes, synced: int | None = None) -> bytes:
     if synced is None:
         return checked(b'"seq":%d,%b}' % (seq, content))
     return checked(b'"seq":%d,%b,"synced":%d}' % (seq, content, synced))
+
+
+def without_mark(line: bytes) -> bytes:
+    """Return the line of a batch, with its newline, for another journal: the offset of its "synced" is one of this journal."""
+    mark = _MARK.search(line, max(len(line) - 40, 0))
+    return checked(line[_CRC_FIELD : mark.start()] + b"}") if mark else line + b"\n"
 
 
 def seal_line(epoch: int) -> bytes:

@@ -46,7 +46,7 @@ def choose(path: str) -> form.LockLine | None:
             last[header.epoch] = form.read_lines(text[start:], header.seq)
     for epoch in sorted(headers, reverse=True):
         header = headers[epoch]
-        if header.before not in last or header.seq >= last[header.before].seq:
+        if header.before not in last or last[epoch].seq >= last[header.before].seq:
             # a seal says that the epoch after it was committed, even if its header is damaged
             return form.LockLine(header.id, max(epoch, last[epoch].seal))
     return None

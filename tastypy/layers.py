@@ -175,7 +175,9 @@ class Layer:
     def committed(self, above: Layer) -> None:
         """Let a layer above this one be beneath it: it was committed; its keys are not held any more."""
         changes = self.changes
-        late = [key for key in above.changes.put if key in above.new or key in self.new]
+        late = [
+            key for key in above.changes.put if (key in above.new or key in self.new) and key not in above.changes.front
+        ]
         for key in (*above.changes.keys(), *(above.undo if above.changes.clear else ())):
             changes.put.pop(key, None)
             changes.deleted.pop(key, None)

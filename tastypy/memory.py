@@ -125,7 +125,7 @@ class Memory(dict[K, V]):
             replay(fresh, records)
             before = plain(self)
             if held is not None:
-                held.replay_onto(fresh, before)
+                held.replay_onto(fresh, before.copy())
             store.position = self._front = None  # an exception in the middle has everything read anew
             if changed is not None:
                 changed |= differing(before, fresh)
@@ -152,7 +152,7 @@ class Memory(dict[K, V]):
                 self._front = None
                 held.replay_beneath(records)
                 if changed is not None:
-                    changed -= held.changes.put.keys() | held.changes.deleted.keys()
+                    changed -= (held.changes.put.keys() | held.changes.deleted.keys()) - held.moved
         store.arrive(news)
 
     # --- changes
@@ -243,7 +243,7 @@ class Memory(dict[K, V]):
                     dict.update(self, items)
                     store.position = position
                     if position.offset > store.limit:
-                        self._fold_quietly()
+                        self._fold_quietly(store.fold_on)
             except BaseException:
                 if taken:
                     self._mend()
@@ -414,20 +414,20 @@ class Memory(dict[K, V]):
         error = self._write_held(sync=True)
         if store.wrote:
             size = store.shard_sizes() + (store.position.offset if store.position else 0)
-            if size > max(_CHEAP, store.limit) or not self._fold_quietly():
+            if size > max(_CHEAP, store.limit) or not self._fold_quietly(store.fold):
                 store.sync_journal()
         return error
 
     def _fold_if_large(self) -> None:
         position = self._store.position
         if position is not None and position.offset > self._store.limit:
-            self._fold_quietly()
+            self._fold_quietly(self._store.fold_on)
 
-    def _fold_quietly(self) -> bool:
+    def _fold_quietly(self, fold: Callable[[], None]) -> bool:
         """Fold, with the lock held; a failure is not the caller's, whose change is in the journal. Tell whether it was done."""
         store = self._store
         try:
-            store.fold()
+            fold()
         except (OSError, MemoryError, TastypyError) as error:
             log.warning("%s: folding failed and is tried again later: %r", store.path, error)
             store.limit = store.limit * 5 // 4

@@ -134,15 +134,21 @@ class PersistentOrderedDict(SharedDict[K, V]):
         store = self._store
         store.require_writable("sync")
         self._refuse_in_transaction("sync")
-        error = store.lock.run(self._sync, store.timeout, self._meanwhile)
+        error, seq, done = store.lock.run(self._sync, store.timeout, self._meanwhile)
+        while not done:  # step by step, since it is much: others may commit in between
+            done = store.lock.run(partial(self._fold_up_to, seq), store.timeout, self._meanwhile)
         if error is not None:
             raise error
 
-    def _sync(self) -> TastypyError | None:
+    def _sync(self) -> tuple[TastypyError | None, int, bool]:
         self._catch_up(locked=True)
         error = self._write_held(sync=False)
-        self._store.fold()
-        return error
+        seq = self._store.seq
+        return error, seq, self._store.fold_up_to(seq)
+
+    def _fold_up_to(self, seq: int) -> bool:
+        self._catch_up(locked=True)
+        return self._store.fold_up_to(seq)
 
     def refresh(self) -> set[K]:
         """Bring in what others changed, without the lock; return the keys that this changed here."""

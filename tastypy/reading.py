@@ -133,8 +133,8 @@ class _Walk:
         self.marked = store.marked
         self.seal = 0
 
-    def take(self, here: Position, text: bytes, *, cut: bool) -> None:
-        """Add the batches of `text`, which begins at `here`, and move to its end."""
+    def take(self, here: Position, text: bytes, *, cut: bool, known: int = 0) -> None:
+        """Add the batches of `text`, which begins at `here`, and move to its end; the first `known` are in the journal before."""
         lines = form.read_lines(text, here.seq)
         if lines.trouble == "disorder":
             name = files.journal_name(here.epoch)
@@ -147,7 +147,9 @@ class _Walk:
             self.damaged(here.epoch, end - lines.last, f"a seal that names epoch {lines.seal}")
         if lines.trouble:
             self.trouble(here.epoch, end, text[lines.length :], lines.trouble, cut=cut)
-        self.records += lines.records
+        if known > len(lines.records):
+            self.disorder(f"batch {lines.seq} at the end of {files.journal_name(here.epoch)}")
+        self.records += lines.records[known:]
         self.here = Position(here.epoch, end, lines.seq)
         self.seal = lines.seal
         if lines.last and not self.locked:
@@ -211,13 +213,12 @@ def _follow(store: Store, epoch: int, *, locked: bool) -> News | None:
     while walk.here is None or walk.here.epoch != epoch:
         walk.header, text = store.read_journal(epoch)
         start = text.find(b"\n") + 1
-        if walk.here is not None and walk.header.seq < walk.here.seq:
-            walk.disorder(f"batch {walk.header.seq} at the begin of epoch {epoch}")
-        if anew or walk.here is None or walk.header.seq != walk.here.seq:
+        if anew or walk.here is None or walk.header.seq > walk.here.seq:
             anew = True
             walk.records.clear()
+        known = 0 if anew or walk.here is None else walk.here.seq - walk.header.seq
         walk.marked, walk.doubt = 0, None
-        walk.take(Position(epoch, start, walk.header.seq), text[start:], cut=locked)
+        walk.take(Position(epoch, start, walk.header.seq), text[start:], cut=locked, known=known)
         epoch = walk.next_epoch(epoch)
     floor = store.floor
     if floor is not None and (walk.here.epoch < floor.epoch or walk.here.seq < floor.seq):

@@ -68,7 +68,8 @@ class Store(Directory):
         sealed: the epoch whose line in `.lock` is known to be on stable storage, and its predecessor sealed.
         wrote: something was appended since the last fold of this process.
         failed: of a fold that failed, its process, the epoch that it began from, and the number that it took.
-        limit: bytes that the journal may reach before it is folded: with the data, so that folding has a constant share.
+        under_way: a fold that is done in steps; left: the files of old epochs that one has still to remove; seen: the last number that another process was seen to have taken.
+        limit: bytes that the journal may reach before it is folded.
     """
 
     _journal = -1  # here, for `__del__` after a Ctrl-C at the first instruction of what follows
@@ -99,6 +100,9 @@ class Store(Directory):
         self.marked = 0
         self.wrote = False
         self.failed: tuple[int, int, int] | None = None
+        self.under_way: folding.Fold | None = None
+        self.left: list[str] = []
+        self.seen = 0
         self.limit = _LEAST_LIMIT
         self._durable = durable
         self._synced_at = float("-inf")
@@ -128,6 +132,8 @@ class Store(Directory):
 
     def close(self) -> None:
         """Close the journal; the lock's descriptor goes with its last user."""
+        with suppress(OSError):
+            folding.abandon(self)
         self._close_journal()
 
     # --- reading
@@ -232,8 +238,14 @@ class Store(Directory):
         self.header = header
         self._head = header.encode()
         self.id = header.id
-        self.limit = min(max(self.shard_sizes() // 2, _LEAST_LIMIT), _MOST_LIMIT)
+        self.limit = self.regular_limit()
+        self.under_way = None  # whoever folded has removed what it wrote
+        self.left = []
         self.position = position
+
+    def regular_limit(self) -> int:
+        """Return the bytes that the journal may reach: with the data, so that folding has a constant share."""
+        return min(max(self.shard_sizes() // 2, _LEAST_LIMIT), _MOST_LIMIT)
 
     def forget(self) -> None:
         """Have everything read anew; what comes then must not lie before what was known."""
@@ -259,24 +271,34 @@ class Store(Directory):
             message = "what is committed is known up to a position only"
             raise RuntimeError(message)
         entries = merged(self.load(header))
-        replay(entries, self.applied_lines(here).records)
+        start = Position(here.epoch, len(self._head), header.seq)
+        replay(entries, self.applied_lines(start, here).records)
         return entries
 
-    def applied_lines(self, here: Position) -> form.Lines:
-        """Return the journal's batches up to the position, which were applied; with the lock held.
+    def applied_lines(self, start: Position, here: Position, most: int | None = None) -> form.Lines:
+        """Return batches that were applied, from one position to another in the journal, with the lock held.
+
+        With `most` they are the first ones, that have about so many bytes.
 
         Raises:
             PersistentOrderedDictIntegrityError: they are not what they were.
         """
-        start = len(self._head)
         if self._journal >= 0:
-            self._check_head(self._journal)  # else `read_tail` does
-        text = self.read_tail(here.epoch, start)[: here.offset - start]
-        lines = form.read_lines(text, self.header.seq)
-        if lines.trouble or len(text) != here.offset - start or lines.seq != here.seq:
+            self._check_head(self._journal)  # else `read_part` does
+        size = here.offset - start.offset
+        text = b""
+        if most is not None and size > most:
+            text = self.read_part(here.epoch, start.offset, most)
+            text = text[: text.rfind(b"\n") + 1]
+        part = bool(text)
+        if not part:  # or a line is longer
+            text = self.read_tail(here.epoch, start.offset)[:size]
+        lines = form.read_lines(text, start.seq)
+        if lines.trouble or lines.seal or (not part and (len(text) != size or lines.seq != here.seq)):
             path = self.file(files.journal_name(here.epoch))
+            number = self.read_part(here.epoch, 0, start.offset + lines.length).count(b"\n") + 1
             message = (
-                f"{path}, line {len(lines.records) + 2}: damaged, though it was read before. Nothing was overwritten; "
+                f"{path}, line {number}: damaged, though it was read before. Nothing was overwritten; "
                 f"`tastypy repair {self.path}` sets the line aside and keeps the rest"
             )
             raise PersistentOrderedDictIntegrityError(message, path)
@@ -286,10 +308,19 @@ class Store(Directory):
         """Return the journal of the position's epoch from an offset on."""
         if self._journal >= 0:
             return files.read_from(self._journal, offset)
+        return self._read_once(epoch, lambda descriptor: files.read_from(descriptor, offset))
+
+    def read_part(self, epoch: int, offset: int, size: int) -> bytes:
+        """Return up to `size` bytes from an offset of that journal on."""
+        if self._journal >= 0:
+            return files.read_at(self._journal, size, offset)
+        return self._read_once(epoch, lambda descriptor: files.read_at(descriptor, size, offset))
+
+    def _read_once(self, epoch: int, read: Callable[[int], bytes]) -> bytes:
         descriptor = files.open_to_read(self.file(files.journal_name(epoch)))
         try:
             self._check_head(descriptor)
-            return files.read_from(descriptor, offset)
+            return read(descriptor)
         finally:
             os.close(descriptor)
 
@@ -425,6 +456,14 @@ class Store(Directory):
     def fold(self, *, always: bool = False) -> None:
         """Merge the journal into the shards, with the lock held and the news applied."""
         folding.fold(self, always=always)
+
+    def fold_up_to(self, seq: int) -> bool:
+        """Do a step of merging the batches up to number `seq` into the shards; tell whether they are; as `fold` otherwise."""
+        return folding.fold_up_to(self, seq)
+
+    def fold_on(self) -> None:
+        """Bring a fold on, the journal being past its limit, with the lock held and the news applied."""
+        folding.advance(self)
 
     def create_journal(self, epoch: int) -> tuple[int, int]:
         """Create the journal of the first free number from `epoch` on; return the number and the descriptor.

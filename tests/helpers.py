@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from tastypy import POD
+from tastypy import format as form
 
 PATIENCE = 60
 """Seconds after which a process that does not answer counts as hanging."""
@@ -49,6 +50,16 @@ def journals(directory: Path) -> list[Path]:
 def journal(directory: Path) -> Path:
     """The journal of the newest epoch."""
     return journals(directory)[-1]
+
+
+def header_of(directory: Path | str) -> form.Header:
+    """The header of the epoch that `.lock` names."""
+    line = form.decode_lock_line((Path(directory) / ".lock").read_bytes())
+    assert line is not None
+    name = f"journal-{line.epoch}.jsonl"
+    header = form.decode_header((Path(directory) / name).read_bytes().partition(b"\n")[0], name)
+    assert header is not None
+    return header
 
 
 def batches(directory: Path) -> list[dict[str, Any]]:

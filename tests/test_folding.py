@@ -9,7 +9,7 @@ from typing import Any, cast
 import orjson
 import pytest
 from faults import FailingOS
-from helpers import Opener, exactly, files, journal, journals, shards, stored
+from helpers import Opener, exactly, files, header_of, journals, shards, stored
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -185,13 +185,6 @@ def test_what_a_shard_shrinks_to_is_joined_to_its_neighbour() -> None:
 def small(opened: Opener) -> POD[Any, Any]:
     """A POD whose shards are tiny."""
     return opened(shard_bytes=100)
-
-
-def header_of(path: str) -> form.Header:
-    """The newest header."""
-    header = form.decode_header(journal(Path(path)).read_bytes().partition(b"\n")[0], "")
-    assert header is not None
-    return header
 
 
 def test_over_many_folds_no_name_is_used_twice_and_nothing_is_renamed_over_anything(

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from faults import FailingOS
-from helpers import Opener, batches, exactly, files, journal, journals, shards, stored
+from helpers import Opener, batches, exactly, files, header_of, journal, journals, shards, stored
 
 from tastypy import (
     POD,
@@ -43,13 +43,6 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
         now[0] += seconds
 
     return wait
-
-
-def header_of(path: str | Path) -> form.Header:
-    """The header of the newest journal."""
-    header = form.decode_header(journal(Path(path)).read_bytes().partition(b"\n")[0], "")
-    assert header is not None
-    return header
 
 
 def ends_of_lines(path: str | Path) -> list[int]:

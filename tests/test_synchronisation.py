@@ -213,6 +213,22 @@ def test_refresh_gives_the_keys_that_others_changed(pod: POD[Any, Any], other: P
     assert other.refresh() == set()
 
 
+@pytest.mark.parametrize("folds", [0, 2], ids=["from the journal", "from the shards"])
+def test_refresh_names_a_key_that_is_moved_under_hold_and_that_others_set(
+    pod: POD[Any, Any], other: POD[Any, Any], folds: int
+) -> None:
+    """Only its place is held, and the others' value is taken."""
+    pod.update(a=1, b=2)
+    pod.hold()
+    pod.move_to_end("a")
+    other["a"] = 3
+    for number in range(folds):
+        other["c"] = number
+        other.sync()
+    assert "a" in pod.refresh()
+    assert list(pod.items()) == [("b", 2), *[("c", 1)][:folds], ("a", 3)]
+
+
 def test_refresh_does_not_name_what_this_pod_changed_itself(pod: POD[Any, Any]) -> None:
     pod["a"] = 1
     assert pod.refresh() == set()

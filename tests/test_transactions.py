@@ -36,6 +36,20 @@ def test_a_transaction_is_one_line_written_at_its_end(pod: POD[Any, Any]) -> Non
     assert exactly(stored(pod.path)) == exactly(pod) == exactly({"a": 10, "c": 3})
 
 
+@pytest.mark.parametrize("held", [{}, {"held": 1}], ids=["nothing", "something"])
+def test_a_new_key_that_a_transaction_moves_to_the_front_stays_there_under_hold(
+    pod: POD[Any, Any], held: dict[str, int]
+) -> None:
+    pod["a"] = 1
+    pod.hold()
+    pod.update(held)
+    with pod.transaction():
+        pod["new"] = 2
+        pod.move_to_end("new", last=False)
+    assert list(pod) == ["new", "a", *held]
+    assert list(stored(pod.path)) == ["new", "a"]
+
+
 def test_a_transaction_begins_with_what_others_committed(pod: POD[Any, Any], other: POD[Any, Any]) -> None:
     other["theirs"] = 1
     with pod.transaction():

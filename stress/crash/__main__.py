@@ -18,7 +18,7 @@ from typing import Any
 from stress.changes import SHARD_BYTES, Entries, Writer
 from stress.command import Trial, WrongError, command
 from stress.crash.calls import Place, Program, no_strace, try_points
-from stress.crash.changing import damaged, dead_writers, lost_line, new_directory
+from stress.crash.changing import damaged, dead_writers, folding_in_steps, lost_line, new_directory
 from stress.crash.claiming import dead_worker, new_tracker
 from stress.judging import Known, go_on, read
 from tastypy import POD
@@ -63,6 +63,7 @@ def cut_everywhere(place: Path, writer: Writer, kinds: set[str], stored: dict[st
 
 _PROGRAMS: dict[str, Callable[[Path, int], Program]] = {
     "new": new_directory,
+    "steps": folding_in_steps,
     "dead": dead_writers,
     "lost": lost_line,
     "repair": damaged,

@@ -23,6 +23,7 @@ from stress.judging import (
     read,
     same,
 )
+from stress.steps import perhaps_in_steps
 from tastypy import POD, TastypyError, UnknownOutcomeError, files
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ class Changing(NamedTuple):
 
     Attributes:
         origin: the directory that it begins with a copy of; None: with a new one.
+        in_steps: whether it folds step by step.
         damaged: whether that has to be repaired first; `lost` is what must be found in files set aside then, or when the
             POD is opened, since a line of its journal is damaged.
     """
@@ -49,10 +51,15 @@ class Changing(NamedTuple):
     entries: Entries
     origin: Path | None = None
     damaged: bool = False
+    in_steps: bool = False
     lost: tuple[bytes, ...] = ()
 
     def run(self, path: Path, tell: Tell) -> None:
         """Make the changes, by two objects in turn."""
+        with perhaps_in_steps(self.in_steps):
+            self._run(path, tell)
+
+    def _run(self, path: Path, tell: Tell) -> None:
         if self.damaged:
             tell.until_done(lambda: tastypy.repair(path))
             tell("repaired")
@@ -130,6 +137,15 @@ def new_directory(place: Path, seed: int) -> Changing:
     return Changing(_writer(seed, 0, 14, _MOST), 0, 14, {})
 
 
+def folding_in_steps(place: Path, seed: int) -> Changing:
+    """Return a program that folds step by step, while it makes changes."""
+    writer = _writer(seed, 20, 50, {"delete", "front", "transaction"})
+    origin = place / "shards"
+    with _written(origin, writer, 20) as (pod, known):
+        pod.sync()
+    return Changing(writer, 20, 50, known, origin, in_steps=True)
+
+
 def dead_writers(place: Path, seed: int) -> Changing:
     """Return a program in a directory that a writer and a fold died in: there is a torn line, and something to clean up."""
     writer = _writer(seed, 40, 60, {*_MOST, "large"})
@@ -157,7 +173,12 @@ def damaged(place: Path, seed: int) -> Changing:
     """Return a program that repairs a directory first: a shard is damaged, and a line of the journal."""
     writer = _writer(seed, 40, 50, ())
     origin = place / "damaged"
-    with _written(place / "alive", writer, 40) as (pod, known):
+    with _written(place / "alive", writer, 40) as (pod, written):
+        more = {
+            writer.key(f"more {number}"): "x" * 50 for number in range(20)
+        }  # whatever was deleted, there are shards
+        pod.update(more)
+        known = {**written, **more}
         pod.sync()
         lines = _damage_line(pod, writer, origin)
     for shard in sorted(origin.glob("*.json")):

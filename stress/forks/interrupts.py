@@ -26,9 +26,10 @@ from typing import Any, NoReturn, Self
 from stress.changes import SHARD_BYTES, Change, Entries, Writer
 from stress.command import WrongError
 from stress.forks.alone import descriptors, is_free, report
-from stress.forks.scenes import SCENES, Stage
+from stress.forks.scenes import SCENES, Scene, Stage
 from stress.judging import Known, difference, go_on, read
 from stress.points import Point
+from stress.steps import perhaps_in_steps
 from tastypy import POD, Tracker, TransactionError
 
 Action = Callable[[Stage, Entries], object]  # what happens at a point; it notes what it has added
@@ -130,32 +131,39 @@ def at_points(place: Path, chance: random.Random, every: int) -> Counter[str]:
     figures: Counter[str] = Counter()
     numbers = count()
     for scene in SCENES:
-        rehearsal = Stage(scene, place / str(next(numbers)))
-        scene.act(rehearsal.two.one)
-        after = read(rehearsal.path)
-        rehearsal.judge(after, {})
-        twice = {_TWICE: _interrupt_twice} if scene.name.startswith("refresh") else {}
-        for name, action in {**ACTIONS, **twice}.items():
-            step = {"Ctrl-C": every, _TWICE: min(every, 2)}.get(name, 6 * every)
-            number = chance.randrange(step) + 1
-            while True:
-                point = Point(number)
-                path = place / str(next(numbers))
-                _play(Stage(scene, path), after, point, name, action, figures)
-                shutil.rmtree(path)
-                shutil.rmtree(f"{path}.other", ignore_errors=True)
-                shutil.rmtree(f"{path}.new", ignore_errors=True)
-                if not point.where:
-                    break
-                figures[name] += 1
-                number += step
-        collected = (_change, _change_other, _open)
-        for action in collected if every < _SAMPLE else [chance.choice(collected)]:
-            stage, added = Stage(scene, place / str(next(numbers))), Entries()
-            with _collecting(partial(action, stage, added), figures):
-                scene.act(stage.two.one)
-            stage.judge(after, added)
+        with perhaps_in_steps(scene.steps):
+            _at_points(scene, place, chance, every, figures, numbers)
     return figures
+
+
+def _at_points(
+    scene: Scene, place: Path, chance: random.Random, every: int, figures: Counter[str], numbers: Iterator[int]
+) -> None:
+    rehearsal = Stage(scene, place / str(next(numbers)))
+    scene.act(rehearsal.two.one)
+    after = read(rehearsal.path)
+    rehearsal.judge(after, {})
+    twice = {_TWICE: _interrupt_twice} if scene.name.startswith("refresh") else {}
+    for name, action in {**ACTIONS, **twice}.items():
+        step = {"Ctrl-C": every, _TWICE: min(every, 2)}.get(name, 6 * every)
+        number = chance.randrange(step) + 1
+        while True:
+            point = Point(number)
+            path = place / str(next(numbers))
+            _play(Stage(scene, path), after, point, name, action, figures)
+            shutil.rmtree(path)
+            shutil.rmtree(f"{path}.other", ignore_errors=True)
+            shutil.rmtree(f"{path}.new", ignore_errors=True)
+            if not point.where:
+                break
+            figures[name] += 1
+            number += step
+    collected = (_change, _change_other, _open)
+    for action in collected if every < _SAMPLE else [chance.choice(collected)]:
+        stage, added = Stage(scene, place / str(next(numbers))), Entries()
+        with _collecting(partial(action, stage, added), figures):
+            scene.act(stage.two.one)
+        stage.judge(after, added)
 
 
 def _opens(where: str) -> bool:

@@ -38,6 +38,7 @@ class Scene(NamedTuple):
 
     Attributes:
         whole: it is one commit, which is made or not; undoes: it may undo what a handler does in the middle of it.
+        steps: folds are done step by step.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Scene(NamedTuple):
     whole: bool = True
     undoes: bool = False
     tracker: bool = False
+    steps: bool = False
 
 
 def _transact(pod: POD[str, Any], *, fail: bool = False) -> None:
@@ -92,6 +94,13 @@ def _fold_twice(two: Two) -> None:
 
 def _grow(two: Two) -> None:
     two.one.update({f"key {number}": "x" * 100 for number in range(12)})
+
+
+def _fold_on(pod: POD[str, Any]) -> None:
+    epoch = pod.stats().epoch
+    while pod.stats().epoch == epoch:
+        pod["new"] = "x" * 50
+    pod["new"] = 1
 
 
 def _open(pod: POD[str, Any]) -> None:
@@ -152,6 +161,7 @@ SCENES = (
     Scene("revert", _revert, whole=False, undoes=True),
     Scene("fold", lambda pod: pod.sync()),
     Scene("fold with a split", lambda pod: pod.sync(), _grow),
+    Scene("fold in steps", _fold_on, _grow, whole=False, steps=True),
     Scene("refresh", lambda pod: pod.refresh(), _change),
     Scene("refresh after folds", lambda pod: pod.refresh(), _fold_twice),
     Scene("assignment after folds", lambda pod: pod.__setitem__("a", 10), _fold_twice),
@@ -168,6 +178,7 @@ class Stage:
     """A new directory that a scene is prepared on."""
 
     def __init__(self, scene: Scene, path: Path) -> None:
+        gc.collect()  # an earlier stage may not have been
         self._descriptors = descriptors()
         self.path = path
         self.scene = scene

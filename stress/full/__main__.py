@@ -19,6 +19,7 @@ from stress.disks import NoDiskError
 from stress.filling_tasks import Crew, judge_tasks
 from stress.full.filling import Filler, small_disk
 from stress.judging import difference, go_on, judge_files, judge_total, read
+from stress.steps import perhaps_in_steps
 from stress.telling import SmallWriter, Teller, Voice
 from tastypy import POD, CommitError, Tracker
 
@@ -112,7 +113,7 @@ def _judge_reader(reader: POD[str, Any], found: Entries) -> None:
 def fill_under_writers(trial: Trial, place: Path, kind: str, chance: random.Random, rounds: int) -> Counter[str]:
     """Let writers share a POD on a disk that is filled and freed, `rounds` times; judge what they told."""
     figures: Counter[str] = Counter()
-    with small_disk(place, kind) as disk:
+    with small_disk(place, kind) as disk, perhaps_in_steps(chance.random() < 0.5, 50_000):
         path, stop = disk / "my.pod", place / "stop"
         options: dict[str, Any] = {
             "durable": chance.random() < 0.3,

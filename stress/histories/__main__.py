@@ -26,6 +26,7 @@ from stress.histories.linear import Call, Step, search, table
 from stress.histories.pieces import Crew, Player, longest, recorded
 from stress.histories.plain import LOOKS, OWN, Shared
 from stress.histories.sharing import Plan, Sharer
+from stress.steps import perhaps_in_steps
 from tastypy import Tracker
 
 _PIECES = 20  # of a round
@@ -89,6 +90,7 @@ def share(trial: Trial, chance: random.Random, figures: Counter[str]) -> None:
     )
     plan.place.mkdir()
     with ExitStack() as stack:
+        stack.enter_context(perhaps_in_steps(chance.random() < 0.5))
         pod = None
         if chance.random() < 0.5:  # one that all inherit, open as it is
             pod = stack.enter_context(plan.open())

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 from stress.changes import Entries
 from stress.command import WrongError
 from stress.judging import Known, difference, read
+from stress.steps import perhaps_in_steps
 from tastypy import POD, TastypyError, UnknownOutcomeError
 
 if TYPE_CHECKING:
@@ -139,6 +140,10 @@ class Hand:
         die_with_parent(parent)
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         logging.getLogger("tastypy").setLevel(logging.CRITICAL)  # what it logs under limits is expected
+        with perhaps_in_steps(self._chance.random() < 0.5, 5000):
+            self._live()
+
+    def _live(self) -> None:
         unopened = len(open_files())
         self._open()
         for _ in range(self._life.steps):

@@ -6,6 +6,7 @@ import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Callable
+from contextlib import ExitStack
 from functools import wraps
 from pathlib import Path
 from typing import Any, ClassVar
@@ -40,6 +41,7 @@ class Machine(RuleBasedStateMachine):
         counts: steps, and how often which rule was followed, of all the machines of a class.
         path: where the POD is, or will be.
         views: what each object on the directory should be; a rule's `which` is one of them.
+        around: what holds until the example ends.
     """
 
     counts: ClassVar[Counter[str]]
@@ -53,6 +55,7 @@ class Machine(RuleBasedStateMachine):
         self.directory = tempfile.mkdtemp(dir=_MEMORY if Path(_MEMORY).is_dir() else None, prefix="tastypy-")
         self.path = Path(self.directory) / "my.pod"
         self.views: list[Any] = []
+        self.around = ExitStack()
 
     def end(self) -> None:
         """Close what is open, and look at it a last time."""
@@ -60,7 +63,8 @@ class Machine(RuleBasedStateMachine):
     def teardown(self) -> None:
         """End the example, whatever came of it."""
         try:
-            self.end()
+            with self.around:
+                self.end()
         finally:
             shutil.rmtree(self.directory)
 

@@ -14,7 +14,7 @@ import statistics
 import sys
 import time
 from collections import Counter
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,7 @@ from stress.disks import Disk, NoDiskError, disk
 from stress.power.cuts import cut_everywhere, plan, refuse_closes
 from stress.power.load import Hand, Steady, judge, windows
 from stress.power.remains import look
+from stress.steps import perhaps_in_steps
 
 if TYPE_CHECKING:
     import random
@@ -42,6 +43,8 @@ def cut_under_load(made: Disk, place: Path, chance: random.Random, longest: floa
         for number in range(chance.randint(1, 3))
     ]
     counts, lost_after = Counter[str](), list[float]()
+    around = ExitStack()
+    around.enter_context(perhaps_in_steps(chance.random() < 0.5, 5000))
     try:
         for _ in range(chance.randint(1, _CUTS)):
             for hand in hands:
@@ -69,6 +72,7 @@ def cut_under_load(made: Disk, place: Path, chance: random.Random, longest: floa
             shutil.copytree(path, place / "found")
         raise
     finally:
+        around.close()
         for hand in hands:
             hand.kill()
     shutil.rmtree(path)

@@ -12,6 +12,7 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, NamedTuple
 from unittest import mock
@@ -22,6 +23,7 @@ from stress.judging import difference, read
 from stress.power.recorder import SEQ, Op, Recorder, recorded
 from stress.power.remains import look
 from stress.power.replay import Disk, Rules, State, lay_out
+from stress.steps import in_steps
 from tastypy import POD, TastypyError, files, repair, store
 from tastypy.format import decode_lock_line
 
@@ -52,6 +54,13 @@ class Plan(NamedTuple):
     rules: Rules
     steps: int
     damaged: str
+    steps_of_folds: bool
+
+    def folding(self) -> AbstractContextManager[object]:
+        """Return what lets the program fold as planned."""
+        if self.steps_of_folds and self.limit < _SMALL:
+            return in_steps(self.limit)
+        return mock.patch.object(store, "_LEAST_LIMIT", self.limit)
 
     def after(self) -> list[Entries]:
         """Return the entries after each number of changes."""
@@ -75,6 +84,7 @@ def plan(chance: random.Random, *, client: bool, most: int) -> Plan:
             rules=Rules(client=client, ordered=client or chance.random() < 0.7),
             steps=steps,
             damaged=chance.choice(["", "journal", ".lock"]),
+            steps_of_folds=chance.random() < 0.5,
         )
         if len(str(made.after()[-1])) < 100_000:  # without one that alone fills a journal: `limit` does as much
             return made
@@ -101,7 +111,7 @@ class Record:
         lay_out(disk.now(), root)
         recorder = Recorder(root, self.ops, disk.names())
         path = root / _NAME
-        with recorded(recorder, remote=made.remote), mock.patch.object(store, "_LEAST_LIMIT", made.limit):
+        with recorded(recorder, remote=made.remote), made.folding():
             breaks = sorted({step, end, chance.randint(step, end)})
             for first, last in itertools.pairwise(breaks):
                 if first > step and made.damaged:
@@ -234,7 +244,7 @@ def refuse_closes(place: Path, made: Plan) -> Counter[str]:
         recorder.refuse = counts["closes refused"] + 1
         with (
             recorded(recorder, remote=True),
-            mock.patch.object(store, "_LEAST_LIMIT", made.limit),
+            made.folding(),
             POD[str, Any](root / _NAME, **made.options) as pod,
         ):
             for number in range(made.steps):

@@ -1,0 +1,367 @@
+"""A fold that is done in steps, in the commits of one process, while others append to the journal."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import random
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers import Opener, exactly, files, header_of, stored
+
+from tastypy import POD, PersistentOrderedDictIntegrityError, check, folding, store
+from tastypy import files as tastypy_files
+from tastypy import format as form
+
+LIMIT = 2000
+
+
+@pytest.fixture(autouse=True)
+def _small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Journals are folded early, and each POD counts as a large one."""
+    monkeypatch.setattr(folding, "_AT_ONCE", 0)
+    monkeypatch.setattr(folding, "_STEP", 300)
+    monkeypatch.setattr(store, "_LEAST_LIMIT", LIMIT)
+    monkeypatch.setattr(store, "_MOST_LIMIT", LIMIT)
+
+
+def fill(pod: POD[Any, Any], keys: int = 60) -> None:
+    """Put so much into the POD that a fold takes some steps."""
+    pod.update({f"key {number}": "x" * 50 for number in range(keys)})
+    pod.sync()
+
+
+def begin(pod: POD[Any, Any]) -> int:
+    """Assign until a fold is under way; return the epoch."""
+    epoch = header_of(pod.path).epoch
+    for number in range(1000):
+        pod[f"key {number % 60}"] = number
+        if pod._store.under_way is not None:
+            return epoch
+    raise AssertionError("no fold began")
+
+
+def go_on(pod: POD[Any, Any], epoch: int) -> int:
+    """Assign until the fold is committed; return how many assignments that took."""
+    for number in range(1000):
+        pod["more"] = number
+        if header_of(pod.path).epoch != epoch:
+            return number + 1
+    raise AssertionError("the fold does not end")
+
+
+def test_no_commit_does_more_than_a_step(opened: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
+    pod = opened(shard_bytes=200)
+    fill(pod)
+    written: list[str] = []
+    write_new = tastypy_files.write_new
+
+    def noted(path: str, data: bytes, permissions: int) -> None:
+        written.append(path)
+        write_new(path, data, permissions)
+
+    monkeypatch.setattr(tastypy_files, "write_new", noted)
+    epoch = header_of(pod.path).epoch
+    before = 0
+    most = 0
+    for number in range(1000):
+        pod[f"key {number % 60}"] = number
+        most = max(most, len(written) - before)
+        before = len(written)
+        if header_of(pod.path).epoch != epoch:
+            break
+    assert len(written) > 3
+    assert most == 1
+
+
+def test_what_is_committed_while_it_is_under_way_is_in_the_next_journal(opened: Opener) -> None:
+    pod, other, reader = opened(shard_bytes=200), opened(), opened(mode="r")
+    fill(pod)
+    epoch = begin(pod)
+    other["another's"] = [1]
+    del other["key 7"]
+    other.move_to_end("key 9", last=False)
+    reader.refresh()
+    go_on(pod, epoch)
+    header = header_of(pod.path)
+    assert header.before == epoch
+    assert header.seq < pod._store.seq
+    found = stored(pod.path)
+    assert found["another's"] == [1]
+    assert next(iter(found)) == "key 9"
+    assert "key 7" not in found
+    for one in (pod, other, reader):
+        one.refresh()
+        assert exactly(one) == exactly(found)
+        assert list(one) == list(found)
+    assert check(pod.path) == []
+    pod.sync()
+    assert exactly(stored(pod.path)) == exactly(found)
+
+
+def test_nobody_loads_again_what_they_have(opened: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither who read all of the old journal, nor who read some of it, if it is there still."""
+    pod, other, late = opened(shard_bytes=200), opened(), opened(mode="r")
+    fill(pod)
+    late.refresh()
+    epoch = begin(pod)
+    other.refresh()
+    pod["one"] = 1
+    go_on(pod, epoch)
+    monkeypatch.setattr(store.Store, "load", lambda *_: pytest.fail("shards were loaded"))
+    for one in (other, late):
+        assert one.refresh() >= {"one", "more"}
+        assert exactly(one) == exactly(pod)
+
+
+def test_the_offset_up_to_which_a_journal_is_on_stable_storage_is_not_copied(opened: Opener) -> None:
+    """It would tell that of the new journal more is on stable storage than there is; a torn tail would be taken for damage."""
+    pod = opened(shard_bytes=200, durable=True)
+    fill(pod)
+    epoch = begin(pod)
+    go_on(pod, epoch)
+    path = Path(pod.path) / f"journal-{header_of(pod.path).epoch}.jsonl"
+    lines = path.read_bytes().splitlines()[1:]
+    assert lines
+    assert all(form.is_good(line) for line in lines)
+    assert not any(b'"synced"' in line for line in lines)
+    with path.open("ab") as journal:
+        journal.write(b'{"crc":"torn')
+    assert exactly(stored(pod.path)) == exactly(pod)
+    pod["after"] = 1
+    assert check(pod.path) == []
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b'"put":{"synced":1}',
+        b'"put":{"a":{"b":1,"synced":1}}',
+        b'"put":{"a":1,"synced":1}',
+        b'"put":{"a":",\\"synced\\":1}"}',
+        b'"del":["a"],"front":["synced"]',
+    ],
+)
+def test_only_the_mark_itself_is_left_out(content: bytes) -> None:
+    line = form.batch_line(7, content)
+    assert form.without_mark(line[:-1]) == line
+    assert form.without_mark(form.batch_line(7, content, 4711)[:-1]) == line
+
+
+def test_a_fold_of_another_one_replaces_it(opened: Opener) -> None:
+    pod, other = opened(shard_bytes=200), opened()
+    fill(pod)
+    epoch = begin(pod)
+    pod["last"] = 1
+    other.sync()
+    assert header_of(pod.path).epoch > epoch
+    pod["after"] = 2
+    assert pod._store.under_way is None
+    other.refresh()
+    assert exactly(pod) == exactly(other) == exactly(stored(pod.path))
+    pod.sync()
+    header = header_of(pod.path)
+    names = {f"{shard.number:04d}-{shard.epoch}.json" for shard in header.shards}
+    assert files(Path(pod.path)).keys() == names | {
+        ".lock",
+        f"journal-{header.before}.jsonl",
+        f"journal-{header.epoch}.jsonl",
+    }
+
+
+@pytest.mark.parametrize("how", ["sync", "close"])
+def test_a_sync_or_a_close_drops_it(opened: Opener, how: str) -> None:
+    pod, other = opened(shard_bytes=200), opened(mode="r")
+    fill(pod)
+    epoch = begin(pod)
+    getattr(pod, how)()
+    other.refresh()
+    assert exactly(other) == exactly(stored(pod.path))
+    with POD[Any, Any](pod.path) as again:
+        again.sync()
+        assert len([name for name in files(Path(pod.path)) if name.startswith("journal-")]) == 2
+        assert header_of(pod.path).epoch > epoch
+
+
+def test_another_one_takes_over_where_nothing_comes_of_it(opened: Opener) -> None:
+    pod, other = opened(shard_bytes=200), opened()
+    fill(pod)
+    epoch = begin(pod)
+    assert go_on(other, epoch) > 1
+    pod.refresh()
+    assert exactly(pod) == exactly(other) == exactly(stored(pod.path))
+    pod["and so on"] = 1
+    assert pod._store.under_way is None
+
+
+def test_a_forked_child_leaves_its_parent_s_alone(opened: Opener) -> None:
+    pod = opened(shard_bytes=200)
+    fill(pod)
+    epoch = begin(pod)
+    before = files(Path(pod.path))
+    child = os.fork()
+    if not child:
+        try:
+            pod["child"] = 1
+            pod.refresh()
+            os._exit(0 if pod._store.under_way is None else 1)
+        finally:
+            os._exit(2)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert files(Path(pod.path)).keys() >= before.keys()
+    go_on(pod, epoch)
+    assert pod["child"] == 1
+    assert exactly(pod) == exactly(stored(pod.path))
+    assert check(pod.path) == []
+
+
+def test_one_that_fails_leaves_everything_and_is_tried_again(
+    opened: Opener, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    pod = opened(shard_bytes=200)
+    fill(pod)
+    epoch = begin(pod)
+    full = OSError(28, "No space left on device")
+
+    def fail(*_: object) -> None:
+        raise full
+
+    with monkeypatch.context() as patch, caplog.at_level(logging.WARNING):
+        patch.setattr(tastypy_files, "write_new", fail)
+        for number in range(200):
+            pod["more"] = number
+            if pod._store.under_way is None:
+                break
+    assert "folding failed and is tried again later" in caplog.text
+    assert exactly(pod) == exactly(stored(pod.path))
+    for number in range(2000):
+        pod["more"] = number
+        if header_of(pod.path).epoch != epoch:
+            break
+    assert header_of(pod.path).epoch == epoch + 1
+    assert exactly(pod) == exactly(stored(pod.path))
+    assert check(pod.path) == []
+
+
+def test_damage_in_the_old_journal_is_found_before_it_is_gone(opened: Opener) -> None:
+    pod = opened(shard_bytes=200)
+    fill(pod)
+    begin(pod)
+    path = Path(pod.path) / f"journal-{header_of(pod.path).epoch}.jsonl"
+    data = path.read_bytes()
+    at = data.index(b'"put":{"key 20"')
+    path.write_bytes(data[:at] + b'"qut"' + data[at + 5 :])
+    for number in range(100):
+        pod["more"] = number
+    assert pod._store.header.epoch == header_of(pod.path).epoch
+    with pytest.raises(PersistentOrderedDictIntegrityError, match="damaged, though it was read before"):
+        pod.sync()
+
+
+def operation(chance: random.Random) -> Callable[[Any], object]:
+    """Return a random change of a POD, or of an OrderedDict."""
+    key, number = f"key {chance.randrange(80)}", chance.randrange(1000)
+    changes: list[Callable[[Any], object]] = [
+        lambda mapping: mapping.__setitem__(key, number),
+        lambda mapping: mapping.pop(key, None),
+        lambda mapping: mapping.update({key: number, f"{key}'": "y" * 40}),
+        lambda mapping: key in mapping and mapping.move_to_end(key),
+        lambda mapping: key in mapping and mapping.move_to_end(key, last=False),
+    ]
+    return chance.choice(changes)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_random_changes_by_several_are_what_a_dict_would_have(opened: Opener, seed: int) -> None:
+    chance = random.Random(seed)
+    pods = [opened(shard_bytes=chance.choice([100, 400, 3000])), opened(), opened()]
+    reader = opened(mode="r")
+    fill(pods[0])
+    expected = OrderedDict(pods[0])
+    epoch, folds, later = header_of(pods[0].path).epoch, 0, 0
+    for _ in range(900):
+        pod = chance.choice(pods if chance.random() < 0.5 else pods[:1])
+        pod.refresh()
+        change = operation(chance)
+        change(expected)
+        change(pod)
+        if (now := header_of(pod.path)).epoch != epoch:
+            epoch = now.epoch
+            folds += 1
+            later += pod._store.seq > now.seq
+        if chance.random() < 0.1:
+            other = chance.choice([*pods, reader])
+            other.refresh()
+            assert list(other.items()) == list(expected.items()) == list(stored(pod.path).items())
+    assert folds > 5
+    assert later > 3
+    assert check(pods[0].path) == []
+
+
+def test_a_sync_lets_others_commit_between_its_steps(opened: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All that was there when it was called is in the shards afterwards, and what came meanwhile in the journal."""
+    pod, other = opened(shard_bytes=200), opened()
+    fill(pod)
+    pod.update({f"key {number}": number for number in range(10)})
+    steps: list[int] = []
+    fold_up_to = folding.fold_up_to
+
+    def watched(one: store.Store, seq: int) -> bool:
+        done = fold_up_to(one, seq)
+        steps.append(one.position.seq if one.position else 0)
+        return done
+
+    def write() -> None:
+        while len(steps) < 5:
+            time.sleep(0.001)
+        other["meanwhile"] = 1
+
+    monkeypatch.setattr(folding, "fold_up_to", watched)
+    before = pod._store.seq
+    thread = threading.Thread(target=write)
+    thread.start()
+    pod.hold()
+    pod["held"] = 1
+    pod.sync()
+    thread.join()
+    assert len(steps) > 5
+    header = header_of(pod.path)
+    assert header.seq >= before + 1
+    pod.refresh()
+    assert exactly(stored(pod.path)) == exactly(pod)
+    assert pod["meanwhile"] == 1
+    assert pod["held"] == 1
+    pod.sync()
+    assert [name for name in files(Path(pod.path)) if name.startswith("journal-")] == [
+        f"journal-{header_of(pod.path).before}.jsonl",
+        f"journal-{header_of(pod.path).epoch}.jsonl",
+    ]
+
+
+@pytest.mark.parametrize("way", ["whole", "in steps", "dropped"])
+def test_descriptors_go_when_a_pod_is_closed_and_not_with_the_collector(
+    path: Path, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    """A fold and its steps know each other."""
+    if way == "whole":
+        monkeypatch.setattr(folding, "_AT_ONCE", 1 << 20)
+    gc.disable()
+    try:
+        before = len(os.listdir("/proc/self/fd"))
+        with POD[Any, Any](path, shard_bytes=200) as pod:
+            fill(pod)
+            if way != "whole":
+                epoch = begin(pod)
+            if way == "in steps":
+                go_on(pod, epoch)
+        del pod
+        assert len(os.listdir("/proc/self/fd")) == before
+    finally:
+        gc.enable()
