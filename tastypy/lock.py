@@ -43,7 +43,11 @@ T = TypeVar("T")
 
 WARN_AFTER = 10.0  # seconds of waiting after which a warning names the lock
 _SHORTEST = 0.00005  # seconds between attempts at first, before jitter; half as much again each time, up to
-_LONGEST_LOCAL, _LONGEST = 0.002, 0.02  # where an attempt is a system call, and where it is a request to a server
+_LONGEST = 0.02
+_LONG, _EAGER = (
+    0.4,
+    0.001,
+)  # whoever waits for so long tries so often, lest others always come first; a server is spared that
 _UNSUPPORTED = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL, errno.EBADF, errno.EACCES, errno.EPERM}
 
 
@@ -169,7 +173,7 @@ class DirectoryLock:
                 log.warning("waiting for the lock %s since %.0f s; it is held by another process", self.path, waited)
             jitter = random.uniform(0.2, 1.0)  # noqa: S311 - against lockstep, no secret
             time.sleep(jitter * min(delay, max(timeout - waited, 0.0) + 0.001))
-            delay = min(delay * 1.5, _LONGEST_LOCAL if self.local else _LONGEST)
+            delay = _EAGER if self.local and waited > _LONG else min(delay * 1.5, _LONGEST)
 
     def _attempt(self, descriptor: int) -> bool:
         try:

@@ -152,8 +152,18 @@ class SharedDict(Memory[K, V]):
 
     def _update(self, items: dict[Any, Any]) -> None:
         text, copy = encode_items(items, self._default)
-        if copy and not self._later(self._update, copy):
-            self._run("update", lambda layer: layer.set_many(copy, b'"put":%b' % text))
+        if not copy or self._later(self._update, copy):
+            return
+        content = b'"put":%b' % text
+
+        def in_layer() -> None:
+            self._run("update", lambda layer: layer.set_many(copy, content))
+
+        store = self._store
+        if not store.writable or store.lock.transaction is not None or self._held is not None:
+            in_layer()
+        else:
+            self._commit_items(lambda: (content, copy), in_layer)
 
     def sync_key(self, key: K) -> None:
         """Commit the value of `key` as it is now: it was mutated in place, which nothing told the POD.
