@@ -1,17 +1,17 @@
-"""What `speed` compares of trackers: claims and their ends, by one worker and by several. See `pairs` for the rest."""
+"""Rows of trackers: claims and their ends, by one worker and by several. See `pairs` for the rest."""
 
 from __future__ import annotations
 
+import importlib
 import multiprocessing
 import time
 from contextlib import contextmanager
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
-import persistqueue
-
-from stress.speed.bench import Bench, Pair, Side, Sides, entry, key_of
-from stress.speed.pairs import WRITERS, assign
+from stress.bench.bench import Bench, Pair, Side, Sides, entry, key_of
+from stress.bench.pairs import assign
+from stress.bench.together import WRITERS
 from tastypy import POD, Tracker
 
 if TYPE_CHECKING:
@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 
 _TASKS = 50_000
 _PATIENCE = 300  # seconds after which a process is given up
+
+
+def _queues() -> Any:
+    return importlib.import_module("persistqueue")
 
 
 def _claim_and_end(tracker: Tracker[str], tasks: int) -> float:
@@ -78,7 +82,7 @@ def _work(kind: str, path: Path, tasks: int, barrier: Barrier, times: SimpleQueu
             if task is not None:
                 task.done()
     else:
-        queue = persistqueue.SQLiteAckQueue(str(path), multithreading=True, auto_resume=False)
+        queue = _queues().SQLiteAckQueue(str(path), multithreading=True, auto_resume=False)
 
         def step() -> None:
             queue.ack(queue.get())
@@ -105,7 +109,7 @@ def working(bench: Bench) -> Iterator[Sides]:
                 with Tracker[str](path) as tracker:
                     tracker.add_many(keys)
             else:
-                queue = persistqueue.SQLiteAckQueue(str(path), multithreading=True)
+                queue = _queues().SQLiteAckQueue(str(path), multithreading=True)
                 for key in keys:
                     queue.put(key)
                 del queue
