@@ -94,7 +94,7 @@ class Comparison:
         if self._quick and workload.quick is None:
             return None
         entries, operations = (self._quick and workload.quick) or (workload.entries, workload.operations)
-        seconds = min(workload.seconds, 0.05) if self._quick else workload.seconds
+        seconds = min(workload.seconds, 0.02) if self._quick else workload.seconds
         compared = Compared(workload.with_entries(entries), {}, {}, set())
         taking_part = list(self._able(compared, entries))
         for number in range(min(rounds, workload.most)):

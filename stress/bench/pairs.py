@@ -189,9 +189,9 @@ PAIRS = (
     Pair("assign", "assignment, on disk", "diskcache.Index", assignment, 0.18, chunks=5),
     Pair("calls", "assignment, on disk", "its bare system calls", system_calls, 1.8, chunks=5),
     Pair("batch", "key in a batch of 1,000", "lmdb, sync off", batch, 1.0, chunks=10),
-    Pair("durable", "assignment, durable", "SQLite, WAL, FULL", durable, 0.9, chunks=10),
-    Pair("bulk", "key of a bulk load", "Index, one transaction", bulk, 0.30),
+    Pair("durable", "assignment, durable", "SQLite, WAL, FULL", durable, 0.9, chunks=10, quick_rounds=1),
+    Pair("bulk", "key of a bulk load", "Index, one transaction", bulk, 0.30, quick_rounds=2),
     Pair("read", "read of a key", "subclass of dict", reading, 1.02, chunks=20, combine=min),
-    Pair("refresh", "refresh, unchanged", "os.stat", refreshing, 2.5, chunks=20, combine=min),
+    Pair("refresh", "refresh, unchanged", "os.stat", refreshing, 2.5, chunks=20, combine=min, quick_rounds=2),
     Pair("import", "import tastypy", "import filelock, orjson", importing, 1.25, chunks=5, combine=median, warm=False),
 )

@@ -144,5 +144,5 @@ TASK_PAIRS = (
     # in so many chunks that both sides fold in each round
     Pair("claim", "claim and end of a task", "assignment of a POD", claiming, 3.0, chunks=16, quick_rounds=1),
     Pair("claim-late", f"claim of {_TASKS:,}th task", "of the first", late_claiming, 1.15, chunks=4),
-    Pair("workers", f"task, {WRITERS} workers", "SQLiteAckQueue", working, 5.0, rate=True, warm=False),
+    Pair("workers", f"task, {WRITERS} workers", "SQLiteAckQueue", working, 5.0, rate=True, warm=False, quick_rounds=1),
 )

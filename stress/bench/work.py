@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import gc
+import importlib
 import random
+import subprocess
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +17,7 @@ import orjson
 from stress.bench.bench import entry, key_of
 from stress.bench.cells import Cell, LeftOutError, Outcome, new_entries, paced
 from stress.bench.figures import percentile
+from stress.bench.peers import PEERS
 
 
 def _known(cell: Cell, operations: int) -> list[str]:
@@ -178,13 +182,25 @@ def _resident() -> int:
     raise LeftOutError("this system does not tell a process's own memory")
 
 
-def memory(cell: Cell) -> tuple[float, bool]:
-    """Hold the store open, all of it read once. Memory is the process's own; what a file is mapped to can be dropped, and is not in it."""
+def memory(cell: Cell) -> Outcome:
+    """Have a new interpreter hold the store open: a fork of this one would use what this one has freed."""
+    program = "import sys; from stress.bench.work import hold_open; hold_open(*sys.argv[1:])"
+    command = [sys.executable, "-c", program, cell.peer.name, str(cell.path), str(cell.entries)]
+    ended = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False)
+    if ended.returncode:
+        raise LeftOutError(ended.stderr.strip().rpartition("\n")[2])
+    return Outcome({"memory": int(ended.stdout) / cell.entries})
+
+
+def hold_open(name: str, path: str, entries: str) -> None:
+    """Print the bytes that a store takes in memory that is the process's own; a file that is mapped can be dropped, and is not in it."""
+    peer = next(each for each in PEERS if each.name == name)
+    importlib.import_module(peer.module)
     before = _resident()
-    with cell.store() as store:
-        for _ in cell.peer.items(store):
+    with Cell(peer, Path(path), int(entries), 1, 0).store() as store:
+        for _ in peer.items(store):
             pass
-        return (_resident() - before) / cell.entries, False
+        print(_resident() - before)
 
 
 def _written() -> int:

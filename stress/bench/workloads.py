@@ -115,12 +115,12 @@ def _batch(size: int, quick: int, operations: int) -> Workload:
 
 def _value(size: int, head: str, operations: int) -> Workload:
     run = partial(work.assign_large, size=size)
-    return _alone(f"value-{size}", head, f"assignment of {head}", run, 0, operations, (0, 5), assigns=True)
+    return _alone(f"value-{size}", head, f"assignment of {head}", run, 0, operations, (0, 3), assigns=True)
 
 
 WRITING = (
     _alone("assign", "assignment", "assignment of a new key", work.assign, 0, 10_000, (0, 50), assigns=True),
-    _batch(10, 50, 5_000),
+    _batch(10, 0, 5_000),
     _batch(1000, 1000, 20_000),
     _batch(100_000, 0, 100_000),
     _alone(
@@ -143,7 +143,7 @@ READING = (
 )
 OPENING = (
     _opening(1000, "open-1000", 500),
-    _opening(10_000, "open-10000", 500),
+    _opening(10_000, "open-10000", 0),
     _opening(100_000, "open-100000", 0),
     _opening(1_000_000, "open-1000000", 0),
     _opening_all(100_000, "all-100000", 500),
@@ -169,7 +169,7 @@ FOOTPRINT = (
     ),
     Workload(
         (Column("memory", "memory", "memory of the process, a key of {entries}, all read once", "B"),),
-        lambda cell: Outcome({"memory": work.memory(cell)[0]}),
+        work.memory,
         100_000,
         1,
         (5000, 1),
@@ -188,7 +188,7 @@ LATENCY = (
         work.latency,
         0,
         30_000,
-        (0, 120),
+        (0, 100),
         assigns=True,
         seconds=2.0,
     ),
