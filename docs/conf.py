@@ -1,6 +1,15 @@
 """How Sphinx builds these pages: `sphinx-build docs docs/_build`, or `-b doctest` to run their examples."""
 
+import json
+import sys
+from pathlib import Path
+
 import tastypy
+
+_HERE = Path(__file__).parent
+sys.path.insert(0, str(_HERE.parent))  # for `stress.bench`, which is not installed
+
+from stress.bench import charts, pages  # noqa: E402 - they are found only now
 
 project = "tastypy"
 author = "the tastypy authors"
@@ -8,7 +17,12 @@ copyright = "2026, the tastypy authors"
 release = version = tastypy.__version__
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.doctest", "sphinx.ext.napoleon"]
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "_measured"]
+# The tables and charts of performance.md are made from the figures of a run, anew in each build.
+_measured = json.loads((_HERE / "measured.json").read_text())
+pages.write(_measured, _HERE / "_measured")
+charts.draw(_measured, _HERE / "_measured")
+
 html_theme = "furo"
 html_title = "tastypy"
 html_copy_source = False

@@ -12,6 +12,9 @@ from pathlib import Path
 import pytest
 
 import tastypy
+from stress.bench import pages
+from stress.bench.peers import PEERS
+from stress.bench.rows import ROWS
 from stress.broken import BREAKAGES
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -115,3 +118,29 @@ def test_the_table_of_breakages_has_those_that_are_tried() -> None:
     rows = [f"| {one.what} | `stress.{one.caught_by[0]}` |" for one in BREAKAGES.values()]
     page = (ROOT / "docs/proof.md").read_text().splitlines()
     assert [line for line in page if line.endswith("` |") and "`stress." in line and line.count("|") == 3] == rows
+
+
+def test_the_page_of_speed_shows_all_of_the_file_of_figures_and_nothing_else() -> None:
+    text = (ROOT / "docs/measured.json").read_bytes()
+    measured = json.loads(text)
+    assert len(text) < 30_000
+    shown = re.findall(r"_measured/(\S+)", (ROOT / "docs/performance.md").read_text())
+    made = [f"{name}.md" for name in pages.fragments(measured)] + [
+        f"{name}.svg" for name in pages.chart_names(measured)
+    ]
+    assert sorted(shown) == sorted(made)
+
+
+def test_the_file_of_figures_is_of_the_rows_and_peers_that_there_are() -> None:
+    measured = json.loads((ROOT / "docs/measured.json").read_bytes())
+    bounds = {pair.name: pair.bound for pair in ROWS if pair.bound is not None}
+    assert {row["name"]: row["bound"] for row in measured["rows"] if row["bound"] is not None} == bounds
+    assert [peer["name"] for peer in measured["peers"]] == [
+        peer.name for peer in PEERS if peer.name not in measured["missing"]
+    ]
+    assert all(len(column["cells"]) == len(measured["peers"]) for column in measured["columns"])
+
+
+def test_the_text_of_the_page_of_speed_has_no_figures_of_its_own() -> None:
+    prose = re.sub(r"^```.*?^```$", "", (ROOT / "docs/performance.md").read_text(), flags=re.DOTALL | re.MULTILINE)
+    assert re.findall(r"\d+(?:\.\d+)? ?(?:ns|µs|us|ms|s|%|times|B|kB|MB)\b", prose) == []

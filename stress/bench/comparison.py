@@ -17,7 +17,8 @@ from stress.bench.workloads import FOOTPRINT, HUGE, LATENCY, OPENING, READING, V
 
 GROUPS: dict[str, tuple[Workload, ...]] = {
     "writing": WRITING,
-    "reading": (*READING, *VALUES),
+    "reading": READING,
+    "values": VALUES,
     "opening": OPENING,
     "writers": WRITERS,
     "others": OTHERS,
@@ -26,7 +27,8 @@ GROUPS: dict[str, tuple[Workload, ...]] = {
 }
 TITLES = {
     "writing": "Assignments by one process",
-    "reading": "Reads, and assignments of values of several sizes",
+    "reading": "Reads by one process",
+    "values": "Assignments of values of several sizes",
     "opening": "Opening a store and reading one entry, or all",
     "huge": "Opening 10,000,000 entries",
     "writers": "Assignments by several processes at once, of all together",

@@ -187,7 +187,7 @@ def _group(name: str, role: Role, numbers: Sequence[int]) -> list[Workload]:
             partial(_writers, role=role, processes=number),
             0,
             1,
-            (0, 1) if number == 2 else None,
+            (0, 1) if number <= 2 else None,
             assigns=True,
             lasting=True,
             shared=number > 1,

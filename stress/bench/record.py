@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import platform
-import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
@@ -51,8 +50,10 @@ def _after(path: str, name: str) -> str:
 
 
 def _file_system(place: Path) -> str:
-    command = ["stat", "--file-system", "--format=%T", str(place)]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    """Return the type of the file system: that of the longest mount point above the place."""
+    mounts = [line.split() for line in Path("/proc/self/mounts").read_text().splitlines()]
+    above = [each for each in mounts if place.resolve().is_relative_to(each[1])]
+    return max(above, key=lambda each: len(each[1]))[2] if above else "unknown"
 
 
 def versions() -> dict[str, str]:

@@ -128,8 +128,8 @@ WRITING = (
     ),
     _alone(
         "delete",
-        "delete, add",
-        "deletion and assignment of one of {entries} keys",
+        "delete, return",
+        "deletion and return of one of {entries} keys",
         work.delete,
         10_000,
         5000,
