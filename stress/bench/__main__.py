@@ -60,7 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--quick", action="store_true", help="less of everything, and bounds twice as wide")
     parser.add_argument(
-        "--huge", action="store_true", help="10,000,000 entries, too: an hour, 8 GB of memory, 20 GB of disk"
+        "--huge", action="store_true", help="10,000,000 entries, too: it takes memory, disk and patience"
     )
     parser.add_argument(
         "--only",

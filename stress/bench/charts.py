@@ -66,11 +66,15 @@ def _colour(peer: Mapping[str, Any]) -> str:
 
 
 def _ticks(axes: Axes, low: float, high: float, unit: str, *, along_x: bool) -> None:
-    """Label powers of ten on an axis, as many as there is room for."""
-    powers = [power for power in range(-12, 13) if low / 2 <= 10.0**power <= high * 2]
+    """Label powers of ten on an axis, as many as there is room for; with fewer than three of them, their multiples, too."""
+    powers = [10.0**power for power in range(-12, 13) if low <= 10.0**power <= high]
+    if len(powers) < 3:
+        powers = [
+            digit * 10.0**power for power in range(-13, 13) for digit in (1, 2, 5) if low <= digit * 10.0**power <= high
+        ]
     step = max(1, -(-len(powers) // (6 if along_x else 10)))
     axis = axes.xaxis if along_x else axes.yaxis
-    axis.set_major_locator(FixedLocator([10.0**power for power in powers[::step]]))
+    axis.set_major_locator(FixedLocator(powers[::step]))
     axis.set_minor_locator(NullLocator())
     axis.set_major_formatter(FuncFormatter(lambda value, _: amount(value, unit)))
     axis.set_minor_formatter(NullFormatter())

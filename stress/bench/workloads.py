@@ -154,7 +154,7 @@ VALUES = (_value(50, "50 B", 5000), _value(5000, "5 kB", 1000), _value(500_000, 
 FOOTPRINT = (
     Workload(
         (
-            Column("written", "written", "bytes handed to writing calls, a byte of JSON assigned", "B/B"),
+            Column("written", "written", "bytes written, a byte of JSON assigned", "B/B"),
             Column("disk", "on disk", "bytes on disk, a byte of JSON assigned", "B/B"),
             Column("files", "files", "files there afterwards", "files"),
         ),
@@ -168,7 +168,7 @@ FOOTPRINT = (
         most=1,
     ),
     Workload(
-        (Column("memory", "memory", "memory of the process, a key of {entries}, all read once", "B"),),
+        (Column("memory", "memory", "memory, a key of {entries}, all read once", "B"),),
         work.memory,
         100_000,
         1,
