@@ -6,7 +6,7 @@ import json
 import os
 import platform
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from stress.bench.growth import Line, Wait
 from stress.bench.peers import PEERS, Peer
 from stress.bench.rows import Result
 
+_PATHS = ("--json", "--docs", "--dir")
 Groups = Sequence[tuple[str, list[Compared]]]
 
 
@@ -25,7 +26,7 @@ def machine(place: Path, arguments: Sequence[str]) -> dict[str, Any]:
     """Return where, when and how the figures came about."""
     return {
         "date": time.strftime("%Y-%m-%d"),
-        "command": " ".join(["python -m stress.bench", *arguments]),
+        "command": " ".join(["python -m stress.bench", *_without_paths(arguments)]),
         "python": platform.python_version(),
         "processor": _after("/proc/cpuinfo", "model name"),
         "cores": os.cpu_count(),
@@ -34,6 +35,15 @@ def machine(place: Path, arguments: Sequence[str]) -> dict[str, Any]:
         "file system": _file_system(place),
         "load before": rounded(os.getloadavg()[0]),
     }
+
+
+def _without_paths(arguments: Sequence[str]) -> Iterator[str]:
+    """Leave out what tells where, since that makes no difference to the figures."""
+    path = False
+    for each in arguments:
+        if not path and not each.startswith(_PATHS):
+            yield each
+        path = each in _PATHS
 
 
 def described(about: Mapping[str, Any]) -> str:
