@@ -89,7 +89,8 @@ def advance(store: Store) -> None:
         return
     under_way = store.under_way
     if under_way is not None and not under_way.is_mine():
-        under_way = store.under_way = None
+        under_way.drop()
+        under_way = None
     if under_way is None:
         if store.shard_sizes() + here.offset <= _AT_ONCE or here.offset > _TOO_LARGE * store.regular_limit():
             fold(store)
@@ -100,8 +101,8 @@ def advance(store: Store) -> None:
             store.limit = round(store.limit * random.uniform(1.25, 1.5))  # noqa: S311 - not all at once, no secret
             return
         store.under_way = under_way = Fold(store, here)
-    if under_way.is_due(here) and under_way.step(here):
-        store.under_way = None
+    if under_way.is_due(here):
+        under_way.step(here)
 
 
 def fold_up_to(store: Store, seq: int) -> bool:
@@ -122,16 +123,17 @@ def fold_up_to(store: Store, seq: int) -> bool:
     else:
         if store.under_way is None or not store.under_way.is_mine():
             store.under_way = Fold(store, here)
-        if store.under_way.step(here):
-            store.under_way = None
+        store.under_way.step(here)
     return False
 
 
 def abandon(store: Store) -> None:
     """Drop a fold that is under way, and what it wrote; or remove what the last one has left."""
-    under_way, store.under_way = store.under_way, None
+    under_way = store.under_way
     if under_way is not None and under_way.is_mine():
         under_way.abandon()
+    elif under_way is not None:
+        under_way.drop()
     if store.left:
         _remove_left(store, None)
 
@@ -160,6 +162,11 @@ class Fold:
         """Tell whether it is of this process, and not of its parent."""
         return self._process == os.getpid()
 
+    def drop(self) -> None:
+        """Do no more; what was written has been, or will be, removed by another fold."""
+        self._store.under_way = None
+        self._steps.close()  # or it and this would keep each other, and the store with its descriptors
+
     def is_due(self, now: Position) -> bool:
         """Tell whether less is done than the journal has grown since the begin."""
         grown = (now.offset - self._here.offset) * _GROWTH
@@ -177,7 +184,7 @@ class Fold:
                 new = without_collector(partial(next, self._steps))
                 if new is None:
                     return False
-                self._steps.close()  # or it and this would keep each other, and the store with its descriptors
+                self.drop()
                 new.finish(self._here.seq, self._later_lines(now))
         except BaseException as error:
             self.abandon(error)
@@ -187,8 +194,7 @@ class Fold:
 
     def abandon(self, error: BaseException | None = None) -> None:
         """Remove what was written, because of an error perhaps."""
-        self._store.under_way = None
-        self._steps.close()
+        self.drop()
         if self._new is not None:
             self._new.undo(error)
 

@@ -239,7 +239,8 @@ class Store(Directory):
         self._head = header.encode()
         self.id = header.id
         self.limit = self.regular_limit()
-        self.under_way = None  # whoever folded has removed what it wrote
+        if self.under_way is not None:
+            self.under_way.drop()  # whoever folded has removed what it wrote
         self.left = []
         self.position = position
 

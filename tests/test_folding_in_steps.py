@@ -345,7 +345,7 @@ def test_a_sync_lets_others_commit_between_its_steps(opened: Opener, monkeypatch
     ]
 
 
-@pytest.mark.parametrize("way", ["whole", "in steps", "dropped"])
+@pytest.mark.parametrize("way", ["whole", "in steps", "dropped", "overtaken"])
 def test_descriptors_go_when_a_pod_is_closed_and_not_with_the_collector(
     path: Path, monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:
@@ -361,6 +361,11 @@ def test_descriptors_go_when_a_pod_is_closed_and_not_with_the_collector(
                 epoch = begin(pod)
             if way == "in steps":
                 go_on(pod, epoch)
+            if way == "overtaken":
+                with POD[Any, Any](path) as other:
+                    other.sync()
+                del other
+                pod.refresh()
         del pod
         assert len(os.listdir("/proc/self/fd")) == before
     finally:
