@@ -61,8 +61,8 @@ BREAKAGES = {
     "removed-early": Breakage(
         "old files are removed before the commit of a fold",
         "folding.py",
-        "        _commit(self._store, self._header",
-        "        self._store.header = self._header\n        clean(self._store)\n        _commit(self._store, self._header",
+        "        _commit(store, header, end, None if self._whole else _FILES)\n",
+        "        store.header = header\n        clean(store)\n        _commit(store, header, end, None)\n",
         _RECORDED,
     ),
     "number-again": Breakage(
@@ -119,10 +119,10 @@ BREAKAGES = {
         "a fold writes the objects in memory",
         "folding.py",
         "        for piece in merge(store, header, changes):\n",
-        """        from tastypy import lifecycle
+        """        from tastypy import lifecycle, merging
 
         for memory in [pod for pod in lifecycle._open.values() if pod._store is store]:
-            live = {form.index_key(key): _entry(key, value) for key, value in dict.items(memory)}
+            live = {form.index_key(key): merging._entry(key, value) for key, value in dict.items(memory)}
             changes.put.update((name, live[name]) for name in changes.put if name in live)
         for piece in merge(store, header, changes):
 """,

@@ -20,17 +20,14 @@ import random
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
-from itertools import compress
-from typing import TYPE_CHECKING, Any, NamedTuple
-
-import orjson
+from typing import TYPE_CHECKING
 
 from tastypy import files
 from tastypy import format as form
 from tastypy.changes import Changes
 from tastypy.errors import CommitError, TastypyError, UnknownOutcomeError
+from tastypy.merging import Piece, add_net_entries, merge
 from tastypy.reading import Position, without_collector
-from tastypy.values import encode_key
 
 if TYPE_CHECKING:
     from tastypy.store import Store
@@ -38,15 +35,11 @@ if TYPE_CHECKING:
 log = logging.getLogger("tastypy")
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
-_PUT = b'"put":{'
 _AT_ONCE = 4 << 20  # bytes of a POD that is folded in one step
 _STEP = 1 << 18  # bytes of a journal that are read in one step; of shards it is one
 _GROWTH = 8  # a fold in steps is done when the journal has grown by this part of its size
 _FILES = 8  # of an old epoch are removed at once
 _TOO_LARGE = 3  # times its limit; such a journal is folded in one step, since those who began to do so do not go on
-
-# An old shard and its new entries. Entries None leave the shard as it is; a shard None makes a new one.
-Piece = tuple[form.Shard | None, list[bytes] | None]
 
 
 def fold(store: Store, *, always: bool = False) -> bool:
@@ -87,10 +80,7 @@ def advance(store: Store) -> None:
     if store.left:
         _remove_left(store, _FILES)
         return
-    under_way = store.under_way
-    if under_way is not None and not under_way.is_mine():
-        under_way.drop()
-        under_way = None
+    under_way = _under_way(store)
     if under_way is None:
         if store.shard_sizes() + here.offset <= _AT_ONCE or here.offset > _TOO_LARGE * store.regular_limit():
             fold(store)
@@ -121,19 +111,23 @@ def fold_up_to(store: Store, seq: int) -> bool:
             store.seal()
         return True
     else:
-        if store.under_way is None or not store.under_way.is_mine():
-            store.under_way = Fold(store, here)
+        store.under_way = _under_way(store) or Fold(store, here)
         store.under_way.step(here)
     return False
 
 
+def _under_way(store: Store) -> Fold | None:
+    """Return the fold that this process has under way; one of its parent is dropped."""
+    if store.under_way is not None and not store.under_way.is_mine():
+        store.under_way.drop()
+    return store.under_way
+
+
 def abandon(store: Store) -> None:
     """Drop a fold that is under way, and what it wrote; or remove what the last one has left."""
-    under_way = store.under_way
-    if under_way is not None and under_way.is_mine():
+    under_way = _under_way(store)
+    if under_way is not None:
         under_way.abandon()
-    elif under_way is not None:
-        under_way.drop()
     if store.left:
         _remove_left(store, None)
 
@@ -185,11 +179,11 @@ class Fold:
                 if new is None:
                     return False
                 self.drop()
-                new.finish(self._here.seq, self._later_lines(now))
+                header, end = new.finish(self._here.seq, self._later_lines(now))
         except BaseException as error:
             self.abandon(error)
             raise
-        new.commit(None if self._whole else _FILES)
+        _commit(store, header, end, None if self._whole else _FILES)
         return True
 
     def abandon(self, error: BaseException | None = None) -> None:
@@ -233,11 +227,11 @@ def write_epoch(store: Store, pieces: Iterable[Piece], seq: int) -> None:
         try:
             for piece in pieces:
                 new.add(piece)
-            new.finish(seq, [])
+            header, end = new.finish(seq, [])
         except BaseException as error:
             new.undo(error)
             raise
-    new.commit(None)
+    _commit(store, header, end, None)
 
 
 class _Epoch:
@@ -252,7 +246,6 @@ class _Epoch:
         self._shards: list[form.Shard] = []
         self._free = store.header.next
         self._written: list[str] = []
-        self._end = Position(0, 0, 0)
 
     def add(self, piece: Piece) -> None:
         """Write the next shard, unless it stays as it is."""
@@ -269,20 +262,23 @@ class _Epoch:
         files.write_new(store.file(self._written[-1]), data, store.permissions)
         self._shards.append(form.Shard(number, self._number, len(entries), len(data), form.crc_text(data)))
 
-    def finish(self, seq: int, lines: list[bytes]) -> None:
-        """Write the header, `seq` being the number of the last batch in the shards, and the lines after that; all but the commit."""
+    def finish(self, seq: int, lines: list[bytes]) -> tuple[form.Header, Position]:
+        """Write the header, `seq` being the number of the last batch in the shards, and the lines after that: all but the commit.
+
+        Return the header, and the position after the lines.
+        """
         store, header = self._store, self._header
-        self._header = header._replace(
+        new = header._replace(
             epoch=self._number, before=header.epoch, seq=seq, next=self._free, shards=tuple(self._shards)
         )
-        text = b"".join([self._header.encode(), *lines])
-        self._end = Position(self._number, len(text), seq + len(lines))
+        text = b"".join([new.encode(), *lines])
         descriptor = files.open_to_append(store.file(files.journal_name(self._number)))
         try:
             files.write_and_sync(descriptor, text)
         finally:
             files.close(descriptor)
         files.sync_directory(store.path)
+        return new, Position(self._number, len(text), seq + len(lines))
 
     def undo(self, cause: BaseException | None) -> None:
         """Remove what was written; the journal stays, empty, so that nobody else uses its number.
@@ -300,10 +296,6 @@ class _Epoch:
         else:
             if cause is None or getattr(cause, "errno", None) in _FULL:
                 store.failed = os.getpid(), store.header.epoch, self._number
-
-    def commit(self, most: int | None) -> None:
-        """Have it hold from now on, and remove old files: at most so many now, and the others later."""
-        _commit(self._store, self._header, self._end, most)
 
 
 @contextmanager
@@ -342,7 +334,10 @@ def _last_number(store: Store) -> int:
 
 
 def _commit(store: Store, header: form.Header, end: Position, most: int | None) -> None:
-    """Write the epoch into `.lock`. Once that began nothing is removed, and whatever it was that failed is read again."""
+    """Write the epoch into `.lock`, and remove old files, at most so many now.
+
+    Once that began nothing is removed, and whatever it was that failed is read again.
+    """
     line = form.LockLine(header.id, header.epoch)
     try:
         files.replace_line(store.lock.open(), line.encode())
@@ -392,159 +387,3 @@ def _remove_left(store: Store, most: int | None) -> None:
     store.limit = 0 if store.left else store.regular_limit()
     for name in names:
         files.remove(store.file(name))
-
-
-def merge(store: Store, header: form.Header, changes: Changes) -> Iterator[Piece]:
-    """Yield the pieces of the shards with the changes, those of `net_entries`; one shard is in memory at a time."""
-    put = changes.put.copy()
-    old = () if changes.clear else header.shards
-    if not changes:
-        yield from ((shard, None) for shard in old)
-        return
-    front = dict.fromkeys(changes.front, b"")
-    pieces = _change(store, header, old, Changed(put, changes.deleted, front))
-    if front:
-        # what moves to the front may come from any shard
-        rest = list(pieces)
-        first = [put.pop(name, b"") or entry for name, entry in reversed(front.items())]
-        pieces = iter([(None, [entry for entry in first if entry]), *rest])
-    yield from _cut(_extend(store, header, pieces, put), header.shard_bytes)
-
-
-class Changed(NamedTuple):
-    """What changes, by index keys: entries to be set, where `_change` leaves the new ones, and those that go or move."""
-
-    put: dict[Any, bytes]
-    deleted: dict[Any, None]
-    front: dict[Any, bytes]
-
-
-def _change(store: Store, header: form.Header, shards: Iterable[form.Shard], changed: Changed) -> Iterator[Piece]:
-    """Yield the shards without what is deleted or moves, and with what is set in them; fill in the entries that move."""
-    put, deleted, front = changed
-    touched = deleted.keys() | front.keys() | put.keys()
-    for shard in shards:
-        text = store.read_shard(header, shard)
-        entries = form.shard_entries(text)
-        names = form.index_keys(text, entries)
-        found = [*compress(range(len(names)), map(touched.__contains__, names))]
-        gone = set()
-        for at in found:
-            name = names[at]
-            if name in put and name not in deleted:
-                entries[at] = put.pop(name) if type(name) is bytes else _respelled(put.pop(name), entries[at])
-            if name in front:
-                front[name] = entries[at]
-            if name in front or name in deleted:
-                gone.add(at)
-        if gone:
-            entries = [entry for at, entry in enumerate(entries) if at not in gone]
-        yield shard, entries if found else None
-
-
-def _respelled(entry: bytes, old: bytes) -> bytes:
-    """Return the entry with the key as the old one spells it: 1, 1.0 and True are one key, and the first spelling stays."""
-    return form.entry_name(old) + entry[len(form.entry_name(entry)) :]
-
-
-def net_entries(records: Iterable[form.Record], lines: Iterable[bytes]) -> Changes:
-    """Return the net effect of the batches, given as records and as lines, by index keys and with entries of shards as values."""
-    changes = Changes()
-    add_net_entries(changes, records, lines)
-    return changes
-
-
-def add_net_entries(changes: Changes, records: Iterable[form.Record], lines: Iterable[bytes]) -> None:
-    """Add the net effect of batches that follow."""
-    for record, line in zip(records, lines, strict=False):  # there may be a seal after the last batch
-        if len(record) == 3 and len(record.get("put", ())) == 1:
-            # crc, number and one key: most are of this kind, and its text is as it will be in the shard
-            entry = line[line.index(_PUT) + len(_PUT) : -2]
-            _put(changes, form.index_key_of(entry), entry)
-        else:
-            for field in ("del", "front"):
-                if field in record:
-                    record[field] = [form.index_key(key) for key in record[field]]
-            changes.add({field: record[field] for field in ("clear", "del") if field in record})
-            for key, value in record.get("put", {}).items():
-                _put(changes, form.index_key(key), _entry(key, value))
-            changes.add({"front": record.get("front", ())})
-
-
-def _put(changes: Changes, name: Any, entry: bytes) -> None:
-    if type(name) is not bytes and name in changes.put:
-        entry = _respelled(entry, changes.put[name])
-    changes.put[name] = entry
-
-
-def _entry(key: Any, value: Any) -> bytes:
-    return b"%b:%b" % (encode_key(key), orjson.dumps(value))
-
-
-def _extend(store: Store, header: form.Header, pieces: Iterable[Piece], put: dict[Any, bytes]) -> Iterator[Piece]:
-    """Yield the pieces, and what is left in `put` after the last of them, in it if it has room."""
-    last: Piece | None = None
-    for piece in pieces:
-        if last is not None:
-            yield last
-        last = piece
-    new = list(put.values())
-    if last is not None:
-        shard, entries = last
-        if new and entries is None and shard is not None and shard.size < header.shard_bytes:
-            entries = form.shard_entries(store.read_shard(header, shard))
-        if entries is None:
-            yield last
-        else:
-            new = entries + new
-            yield shard, new
-            return
-    if new:
-        yield None, new
-
-
-def _cut(pieces: Iterable[Piece], limit: int) -> Iterator[Piece]:
-    """Yield the pieces in sizes that fit: empty ones go, small neighbours are joined, large ones are cut.
-
-    The last piece is cut where it is full, since it goes on growing; any other one into equal parts, that have room.
-    """
-    waiting: tuple[form.Shard | None, list[bytes]] | None = None
-    for shard, entries in pieces:
-        if entries is None:
-            if waiting:
-                yield from _parts(*waiting, limit, last=False)
-            waiting = None
-            yield shard, None
-        elif entries:
-            if waiting and _size(waiting[1]) + _size(entries) <= limit // 2:
-                waiting = waiting[0] or shard, waiting[1] + entries
-                continue
-            if waiting:
-                yield from _parts(*waiting, limit, last=False)
-            waiting = shard, entries
-    if waiting:
-        yield from _parts(*waiting, limit, last=True)
-
-
-def _size(entries: list[bytes]) -> int:
-    return sum(map(len, entries)) + 2 * len(entries)
-
-
-def _parts(
-    shard: form.Shard | None, entries: list[bytes], limit: int, *, last: bool
-) -> Iterable[tuple[form.Shard | None, list[bytes]]]:
-    """Yield the entries in parts: the first keeps the shard's number."""
-    size = _size(entries)
-    if size > limit:
-        most = limit if last else size / -(-size // limit)
-        part: list[bytes] = []
-        filled = 0
-        for entry in entries:
-            filled += len(entry) + 2
-            if part and filled > most:
-                yield shard, part
-                shard, part, filled = None, [], len(entry) + 2
-            part.append(entry)
-        entries = part
-    if entries:
-        yield shard, entries

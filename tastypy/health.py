@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from tastypy import files, folding
+from tastypy import files, folding, merging
 from tastypy import format as form
 from tastypy.errors import PersistentOrderedDictIntegrityError
 from tastypy.reading import Position
@@ -203,12 +203,12 @@ def repair(store: Store) -> list[str]:
     if not done:
         return []
     kept = header._replace(shards=tuple(good))
-    changes = folding.net_entries(records, lines)
+    changes = merging.net_entries(records, lines)
     # a number of its own, so that processes that read what is lost now read everything anew
     seq = max([header.seq, *(record["seq"] for record in records)]) + 1
     store.settle(kept, Position(kept.epoch, 0, header.seq))
     try:
-        folding.write_epoch(store, folding.merge(store, kept, changes), seq)
+        folding.write_epoch(store, merging.merge(store, kept, changes), seq)
     finally:
         store.position = None  # what is in memory is older, or newer, than this
         store.floor = None

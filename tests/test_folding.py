@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from tastypy import POD, CommitError
 from tastypy import format as form
 from tastypy.changes import replay
-from tastypy.folding import Piece, merge, net_entries
+from tastypy.merging import Piece, merge, net_entries
 from tastypy.store import Store
 from tastypy.values import encode_key
 
