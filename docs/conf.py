@@ -9,7 +9,7 @@ import tastypy
 _HERE = Path(__file__).parent
 sys.path.insert(0, str(_HERE.parent))  # for `stress.bench`, which is not installed
 
-from stress.bench import charts, pages  # noqa: E402 - they are found only now
+from stress.bench import charts, pages  # noqa: E402 - they are found by the line above
 
 project = "tastypy"
 author = "the tastypy authors"

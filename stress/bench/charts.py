@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
@@ -148,11 +148,15 @@ def _lines(axes: Axes, places: Sequence[float], series: Mapping[str, Sequence[fl
     _ticks(axes, low, high, "/s" if rates else "s", along_x=False)
 
 
+def _values(line: Line2D) -> Sequence[float]:
+    return cast("Sequence[float]", line.get_ydata())  # which is what was plotted
+
+
 def _beside(figure: Figure, axes: Axes) -> None:
     """Put the legend beside the lines, the line that ends highest first."""
     handles, labels = axes.get_legend_handles_labels()
     lines = [handle for handle in handles if isinstance(handle, Line2D)]
-    order = sorted(zip(lines, labels, strict=True), key=lambda pair: -float(pair[0].get_ydata()[-1]))  # type: ignore[index, arg-type] # what was plotted is a sequence of floats
+    order = sorted(zip(lines, labels, strict=True), key=lambda pair: -_values(pair[0])[-1])
     legend = figure.legend(*zip(*order, strict=True), loc="outside right center")
     for text in legend.get_texts():
         if text.get_text().startswith("tastypy"):

@@ -21,6 +21,7 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Protocol
+from unittest import mock
 
 from stress.command import WrongError
 from tastypy import LocksUnsupportedError, StorageError, TastypyError, files
@@ -152,9 +153,7 @@ def run(program: Program, place: Place, log: Path, options: Sequence[str]) -> Ou
     )
     text = b""
     try:
-        said = strace.stderr.readline() if strace.stderr else b""
-        if not said.strip().endswith(b"attached"):
-            raise WrongError(said.decode(errors="replace"))  # noqa: TRY301 - both processes end as at any exception
+        _wait_until_attached(strace)
         ours.sendall(b"!")
         while part := ours.recv(1 << 16):
             text += part
@@ -170,6 +169,12 @@ def run(program: Program, place: Place, log: Path, options: Sequence[str]) -> Ou
     return Outcome(status, told, status < 0 or "(INJECTED)" in log.read_text(errors="replace"))
 
 
+def _wait_until_attached(strace: subprocess.Popen[bytes]) -> None:
+    said = strace.stderr.readline() if strace.stderr else b""
+    if not said.strip().endswith(b"attached"):
+        raise WrongError(said.decode(errors="replace"))
+
+
 def _be(program: Program, place: Place, pipe: socket.socket) -> NoReturn:
     """Be the program, in the child, once strace is attached."""
     status = 1
@@ -177,7 +182,7 @@ def _be(program: Program, place: Place, pipe: socket.socket) -> NoReturn:
         pipe.recv(1)
         logging.disable()  # of failures that are made here
         if place.remote:
-            files._LOCAL = frozenset()  # noqa: SLF001 - the seam where a network file system can be played
+            mock.patch.object(files, "_LOCAL", frozenset()).start()
         tell = Tell(pipe, place.path)
         try:
             program.run(place.path, tell)
