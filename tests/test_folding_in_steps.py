@@ -176,6 +176,26 @@ def test_a_fold_of_another_one_replaces_it(opened: Opener) -> None:
     }
 
 
+def test_old_files_are_removed_a_few_in_each_of_the_next_commits(
+    opened: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(folding, "_FILES", 3)
+    pod = opened(shard_bytes=100)
+    fill(pod)
+    epoch = begin(pod)
+    go_on(pod, epoch)
+    header = header_of(pod.path)
+    wanted = {f"{shard.number:04d}-{shard.epoch}.json" for shard in header.shards}
+    wanted |= {".lock", f"journal-{header.before}.jsonl", f"journal-{header.epoch}.jsonl"}
+    numbers = [len(files(Path(pod.path)).keys() - wanted)]
+    while numbers[-1]:
+        pod["more"] = len(numbers)
+        numbers.append(len(files(Path(pod.path)).keys() - wanted))
+        assert 0 < numbers[-2] - numbers[-1] <= 3
+    assert len(numbers) > 2
+    assert files(Path(pod.path)).keys() == wanted
+
+
 @pytest.mark.parametrize("how", ["sync", "close"])
 def test_a_sync_or_a_close_drops_it(opened: Opener, how: str) -> None:
     pod, other = opened(shard_bytes=200), opened(mode="r")
