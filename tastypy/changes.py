@@ -70,7 +70,7 @@ class Changes:
 
     def add(self, record: Record) -> None:
         """Let the batch of a record follow what is noted."""
-        if len(record) == 3 and "put" in record:
+        if len(record) == 1 and "put" in record:
             self.put.update(record["put"])
             return
         if record.get("clear"):
@@ -87,7 +87,7 @@ def replay(memory: dict[Any, Any], records: Iterable[Record]) -> None:
     """Apply the records to `memory`, by the methods of the builtin dict whatever it overrides."""
     update = dict.update
     for record in records:
-        if len(record) == 3 and "put" in record:  # as above
+        if len(record) == 1 and "put" in record:  # as most are
             update(memory, record["put"])
             continue
         if record.get("clear"):

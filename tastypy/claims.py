@@ -134,7 +134,8 @@ class ClaimedDict(TaskDict[K]):
         """
         worker = self._begun_worker()
         now = entries.time_now()
-        self._find_remains(dead, remains)
+        if dead:
+            self._find_remains(dead, remains)
         items = self._freed(remains, worker, now) if remains or self._doubtful else {}
         chosen = self._next_open(batch, items)
         if urgent and not chosen and self._find_remains(self._dead(self._others(self._count_noted().holders)), remains):

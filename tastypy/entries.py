@@ -63,17 +63,20 @@ def kind_of(entry: Any, max_tries: int) -> Kind | None:
         return None
     get = entry.get
     done, aborted, tries = get("_done", False), get("_aborted", False), get("_tries", 0)
-    claim, error = get("_claim", _NO_CLAIM), get("_error", _MISSING)
-    worker = claim.get("worker") if type(claim) is dict else None
+    error, worker = get("_error", _MISSING), ""
     if not (  # at once, since this is asked for every change of every worker
         type(done) is bool is type(aborted)
         and type(tries) is int
         and tries >= 0
-        and type(worker) is str is type(claim.get("token"))
         and type(error) is str
         and type(get("_at", 0.0)) in _NUMBERS
     ):
         return None
+    if "_claim" in entry:
+        claim = entry["_claim"]
+        if type(claim) is not dict or not (type(claim.get("token")) is str is type(claim.get("worker"))):
+            return None
+        worker = claim["worker"]
     if done:
         state = "done"
     elif aborted:

@@ -268,6 +268,19 @@ def is_there(path: str) -> bool:
     return os.path.lexists(path)
 
 
+def look(lock: int, most: int, path: str) -> tuple[bytes, int, int]:
+    """Return up to `most` bytes that an open file begins with, and the size of the file at `path` and its inode, -1 without one.
+
+    As `read_at` and `size_and_inode` do, in one call: this is what each commit begins with.
+    """
+    begin = os.pread(lock, most, 0)
+    try:
+        status = os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return begin, -1, -1
+    return begin, status.st_size, status.st_ino
+
+
 def size_and_inode(path: str) -> tuple[int, int]:
     """Return the size of a file and its inode; to be trusted on local file systems only."""
     status = os.lstat(path)

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from itertools import count
 from typing import Any, NamedTuple
 from zlib import crc32, decompressobj
 from zlib import error as zlib_error
@@ -25,8 +26,9 @@ from tastypy.errors import FormatVersionError
 from tastypy.values import decode_key, decode_keys, encode_key, loads
 
 VERSION = 1
-_MARK = re.compile(rb',"synced":[0-9]+}\Z')  # nothing in a value or key ends a line like this
+_MARK = re.compile(rb',"synced":(0|[1-9][0-9]{0,18})}\Z')  # nothing in a value or key ends a line like this
 _CRC_FIELD = len(b'{"crc":"9a3f0c12",')
+_BRACE = ord("}")
 _EPOCHS = 10**12  # have room in `.lock`
 
 Record = dict[str, Any]
@@ -167,14 +169,13 @@ def batch_content(
 
 def batch_line(seq: int, content: bytes, synced: int | None = None) -> bytes:
     """Return the line of batch number `seq`; up to the offset `synced` of the journal an fdatasync has succeeded."""
-    if synced is None:
-        return checked(b'"seq":%d,%b}' % (seq, content))
-    return checked(b'"seq":%d,%b,"synced":%d}' % (seq, content, synced))
+    body = b'"seq":%d,%b}' % (seq, content) if synced is None else b'"seq":%d,%b,"synced":%d}' % (seq, content, synced)
+    return b'{"crc":"%08x",%b\n' % (crc32(body), body)  # as `checked` does, without the call
 
 
 def without_mark(line: bytes) -> bytes:
     """Return the line of a batch, with its newline, for another journal: the offset of its "synced" is one of this journal."""
-    mark = _MARK.search(line, max(len(line) - 40, 0))
+    mark = _mark_of(line)
     return checked(line[_CRC_FIELD : mark.start()] + b"}") if mark else line + b"\n"
 
 
@@ -186,7 +187,7 @@ def seal_line(epoch: int) -> bytes:
 class Lines(NamedTuple):
     """What `read_lines` found.
 
-    `length` bytes of good `lines` hold `records`, the last with the number `seq`, the last line `last` bytes long; `seal` is
+    `length` bytes of good `lines` hold `records`, without their crcs and numbers, the last with the number `seq`, the last line `last` bytes long; `seal` is
     the epoch that the journal goes on in, or 0; `synced` the greatest offset so marked. `trouble` is "" if there is nothing
     after them; "torn" if what follows is not whole; "damaged" if a bad line has good ones after it; "disorder" if a
     good line has a number out of line; "senseless" if one is good, and neither a batch nor, as the last one, a seal.
@@ -206,6 +207,13 @@ def read_lines(data: bytes, seq: int) -> Lines:
     """Return the batches in `data`, which begins at a line's begin, the batch before it having the number `seq`."""
     lines = data.split(b"\n")
     tail = lines.pop()
+    puts = read_puts(lines, seq) if lines and not tail else None
+    if puts is not None:
+        records: list[Record] = [{"put": put} for put in puts.entries]
+        for at, offset in puts.marks.items():
+            records[at]["synced"] = offset
+        last, synced = len(lines[-1]) + 1, max(puts.marks.values(), default=0)
+        return Lines(records, lines, len(data), last, seq + len(lines), 0, synced, "")
     good = 0
     for line in lines:
         if not is_good(line):
@@ -234,9 +242,50 @@ def read_lines(data: bytes, seq: int) -> Lines:
             [record for line in rest if is_good(line) for record in parse_lines([line])] if trouble == "damaged" else []
         )
         synced = max((record.get("synced", 0) for record in (*records, *later)), default=0)
+    for record in records:
+        del record["crc"], record["seq"]
     length = sum(map(len, lines)) + len(lines)
     last = len(lines[-1]) + 1 if lines else 0
     return Lines(records, lines, length, last, seq + len(records), seal, synced, trouble)
+
+
+class Puts(NamedTuple):
+    """What batches put that do nothing else: the entries of each, and, by the index of the line, the offsets that some marked."""
+
+    entries: list[dict[Any, Any]]
+    marks: dict[int, int]
+
+
+def read_puts(lines: Sequence[bytes], seq: int) -> Puts | None:
+    """Return what the lines put, if all are good batches with the numbers after `seq` that do nothing else, as nearly all are.
+
+    Functions written in C tell that at a third of the cost of parsing each line and looking at it.
+    """
+    crcs = map(crc32, [line[_CRC_FIELD:] for line in lines])
+    begins = [b'{"crc":"%08x","seq":%d,"put":{' % each for each in zip(crcs, count(seq + 1))]
+    if not all(map(bytes.startswith, lines, begins)):
+        return None
+    ends = [-2] * len(lines)
+    marks = {}
+    for at in [at for at, line in enumerate(lines) if line[-2:] != b"}}"]:
+        mark = _mark_of(lines[at])
+        if mark is None or lines[at][mark.start() - 1] != _BRACE:
+            return None
+        ends[at] = mark.start() - 1
+        marks[at] = int(mark[1])
+    text = b"},{".join([line[len(begin) : end] for line, begin, end in zip(lines, begins, ends, strict=True)])
+    try:
+        entries = loads(b"[{%b}]" % text)
+        if b'"#' in text:
+            entries = [*map(decode_keys, entries)]
+    except ValueError:  # no JSON, or a key that is none
+        return None
+    return Puts(entries, marks) if len(entries) == len(lines) else None
+
+
+def _mark_of(line: bytes) -> re.Match[bytes] | None:
+    """Return the field with the offset up to which an fdatasync has succeeded, if the line ends with one."""
+    return _MARK.search(line, max(len(line) - 40, 0))
 
 
 def parse_lines(lines: Sequence[bytes]) -> list[Record]:

@@ -42,12 +42,13 @@ log = logging.getLogger("tastypy")
 T = TypeVar("T")
 
 WARN_AFTER = 10.0  # seconds of waiting after which a warning names the lock
-_SHORTEST = 0.00005  # seconds between attempts at first, before jitter; half as much again each time, up to
-_LONGEST = 0.02
-_LONG, _EAGER = (
-    0.4,
-    0.001,
-)  # whoever waits for so long tries so often, lest others always come first; a server is spared that
+# Between attempts so many parts of what waiting took this process lately pass, before jitter: however many wait, on however
+# slow a machine, each commit meets a few attempts. It is slowly longer, since this wait may be longer than the ones before.
+_ATTEMPTS, _MOST_ATTEMPTS = 4, 16
+_SHORTEST, _LONGEST = 0.00005, 0.04  # seconds between attempts
+# A process that lately waited so many seconds pauses for so many after it had the lock so often in a row: others wait, too,
+# and find the lock free only by chance while somebody takes it again at once.
+_CROWDED, _PAUSE, _ROW = 0.05, 0.0005, 16
 _UNSUPPORTED = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL, errno.EBADF, errno.EACCES, errno.EPERM}
 
 
@@ -78,6 +79,8 @@ class DirectoryLock:
 
     def _reset(self) -> None:
         self._process = os.getpid()
+        self._row = 0  # how often it was had since, without waiting
+        self._usual = 0.0  # seconds that waiting for the flock took lately
         self.mutex = threading.RLock()
         self.busy = 0
         self.transaction: Any = None
@@ -151,17 +154,32 @@ class DirectoryLock:
                 f"{self.path}: a signal came when this process was forked; what it did then is made up for: try again"
             )
             raise StorageError(message, self.path)
-        descriptor = self.open()
-        if self._attempt(descriptor):
-            return
+        descriptor = self.descriptor if self.descriptor >= 0 else self.open()
+        if self._usual > _CROWDED:
+            self._let_others()
+        if not self._attempt(descriptor):
+            self._wait(descriptor, timeout, meanwhile)
+
+    def _let_others(self) -> None:
+        """Pause a moment where this process had the lock often in a row, and had to wait long for it before, as others have to."""
+        self._row += 1
+        if self._row > _ROW:
+            self._row = 0
+            self._usual *= 0.9  # unless it has to wait again
+            time.sleep(_PAUSE)
+
+    def _wait(self, descriptor: int, timeout: float, meanwhile: Callable[[], object]) -> None:
+        """Attempt it until it is had."""
         start = time.monotonic()
         warned = False
-        delay = _SHORTEST
         while True:
             meanwhile()
-            if self._attempt(descriptor):
-                return
+            got = self._attempt(descriptor)
             waited = time.monotonic() - start
+            if got:
+                self._usual += (min(waited, _LONGEST * _ATTEMPTS) - self._usual) / 4
+                self._row = 0
+                return
             if waited > timeout:
                 message = (
                     f"{self.path} is locked by another process or thread for more than {timeout} s: wait for it, raise timeout=, "
@@ -171,9 +189,9 @@ class DirectoryLock:
             if waited > WARN_AFTER and not warned:
                 warned = True
                 log.warning("waiting for the lock %s since %.0f s; it is held by another process", self.path, waited)
+            delay = min(max(self._usual / _ATTEMPTS, waited / _MOST_ATTEMPTS, _SHORTEST), _LONGEST)
             jitter = random.uniform(0.2, 1.0)  # noqa: S311 - against lockstep, no secret
             time.sleep(jitter * min(delay, max(timeout - waited, 0.0) + 0.001))
-            delay = _EAGER if self.local and waited > _LONG else min(delay * 1.5, _LONGEST)
 
     def _attempt(self, descriptor: int) -> bool:
         try:

@@ -40,13 +40,9 @@ class SharedDict(Memory[K, V]):
             lock.deferred.append(partial(self.__setitem__, key, copy))
             return
 
-        def in_layer() -> None:
+        batch = b'"put":{%b:%b}' % (name, text), {key: copy}
+        if not (store.writable and lock.transaction is None and self._commit_items(lambda: batch, unless_held=True)):
             self._run("assignment", lambda layer: layer.set(key, copy, text))
-
-        if not store.writable or lock.transaction is not None or self._held is not None:
-            in_layer()
-        else:
-            self._commit_items(lambda: (b'"put":{%b:%b}' % (name, text), {key: copy}), in_layer)
 
     def __delitem__(self, key: K) -> None:
         """Delete `pod[key]`, one commit; KeyError if it is not there."""
@@ -155,15 +151,10 @@ class SharedDict(Memory[K, V]):
         if not copy or self._later(self._update, copy):
             return
         content = b'"put":%b' % text
-
-        def in_layer() -> None:
-            self._run("update", lambda layer: layer.set_many(copy, content))
-
         store = self._store
-        if not store.writable or store.lock.transaction is not None or self._held is not None:
-            in_layer()
-        else:
-            self._commit_items(lambda: (content, copy), in_layer)
+        at_once = store.writable and store.lock.transaction is None
+        if not (at_once and self._commit_items(lambda: (content, copy), unless_held=True)):
+            self._run("update", lambda layer: layer.set_many(copy, content))
 
     def sync_key(self, key: K) -> None:
         """Commit the value of `key` as it is now: it was mutated in place, which nothing told the POD.

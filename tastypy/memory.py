@@ -143,7 +143,7 @@ class Memory(dict[K, V]):
                     changed.update(record.get("del", ()), record.get("put", ()), self if record.get("clear") else ())
             if noted is not None:
                 for record in records:
-                    if len(record) != 3 or "put" not in record:  # else as most are: a number, a crc, and this
+                    if len(record) != 1 or "put" not in record:  # else as most are
                         noted.update(dict.fromkeys(dict.keys(self) if record.get("clear") else record.get("del", ())))
                     noted.update(record.get("put", {}))
             if held is None:
@@ -213,20 +213,18 @@ class Memory(dict[K, V]):
             log.warning("%s is read again at its next use: %s", self._store.path, error)
             self._store.forget()
 
-    def _commit_items(
-        self, make: Callable[[], tuple[bytes, dict[Any, Any]]], if_held: Callable[[], None] | None = None
-    ) -> None:
+    def _commit_items(self, make: Callable[[], tuple[bytes, dict[Any, Any]]], *, unless_held: bool = False) -> bool:
         """Commit the items that `make` returns together with their batch, at once; none means nothing.
 
         `make` is called with the lock held and everything applied, and changes nothing itself. The same as `_run`, without
-        what it takes to undo changes: this is what everybody waits for. Under hold `if_held` is called instead, if given.
+        what it takes to undo changes: this is what everybody waits for. With `unless_held` nothing is done under hold; tell
+        whether it was done.
         """
         store = self._store
         lock = store.lock
         with lock.mutex:
-            if self._depth and if_held is not None:  # since another thread called `hold` just now
-                if_held()
-                return
+            if unless_held and (self._depth or self._held is not None):
+                return False
             taken = False
             try:
                 lock.busy = get_ident()
@@ -257,6 +255,7 @@ class Memory(dict[K, V]):
                         lock.drop(error)
                 if lock.deferred:
                     lock.run_deferred()
+        return True
 
     def _commit_beneath(self, content: bytes, items: dict[Any, Any]) -> None:
         """Commit items beneath what is held, with the lock held and caught up."""

@@ -87,10 +87,16 @@ def net_entries(records: Iterable[form.Record], lines: Iterable[bytes]) -> Chang
 def add_net_entries(changes: Changes, records: Iterable[form.Record], lines: Iterable[bytes]) -> None:
     """Add the net effect of batches that follow."""
     for record, line in zip(records, lines, strict=False):  # there may be a seal after the last batch
-        if len(record) == 3 and len(record.get("put", ())) == 1:
-            # crc, number and one key: most are of this kind, and its text is as it will be in the shard
+        put = record.get("put", ()) if len(record) == 1 else ()
+        if len(put) == 1:
+            # one key: most are of this kind, and its text is as it will be in the shard
             entry = line[line.index(_PUT) + len(_PUT) : -2]
             _put(changes, form.index_key_of(entry), entry)
+        elif put and b"\\" not in line and b'"#' not in line:
+            # many, with plain index keys
+            names = [*map(orjson.dumps, put)]
+            entries = [b"%b:%b" % entry for entry in zip(names, map(orjson.dumps, put.values()), strict=True)]
+            changes.put.update(zip([name[:-1] for name in names], entries, strict=True))
         else:
             for field in ("del", "front"):
                 if field in record:

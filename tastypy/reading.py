@@ -48,6 +48,10 @@ class Doubt(NamedTuple):
     begin: bytes
 
 
+_CERTAIN = Doubt(0, b"")
+_NEWLINE = ord("\n")
+
+
 class News(NamedTuple):
     """What is new: `shards`, where it is not None, in turn, replace everything; then `records` follow.
 
@@ -88,6 +92,39 @@ def without_collector(action: Callable[[], T]) -> T:
     finally:
         gc.enable()
         collector_is_off = False
+
+
+_SOME = 1 << 15  # bytes; of more so many objects are made that it is worth while to have the collector off
+
+
+def read_more(store: Store, here: Position, size: int, *, locked: bool) -> News | None:
+    """Return what was appended to the position's journal, which is open and has `size` bytes, if that is what nearly always is.
+
+    That means some batches, of entries to put only, after a last line that is still there. Else None, and `read_news` tells.
+    """
+    skip, begin = store.doubt or _CERTAIN
+    start = here.offset - skip - 1
+    if size - start > _SOME:
+        return None
+    text = store.read_part(here.epoch, start, size - start)
+    if len(text) < size - start or text[0] != _NEWLINE or text[1 : 1 + len(begin)] != begin:
+        return None
+    lines = text[1 + skip :].split(b"\n")
+    tail = lines.pop()
+    puts = form.read_puts(lines, here.seq) if lines and not tail else None
+    if puts is None:
+        return None
+    entries: dict[Any, Any] = {}
+    any(map(entries.update, puts.entries))  # all of them, since it returns None
+    last = lines[-1]
+    return News(
+        None,
+        [{"put": entries}],
+        Position(here.epoch, size, here.seq + len(lines)),
+        store.header,
+        None if locked else Doubt(len(last) + 1, last[:17]),
+        max(store.marked, *puts.marks.values()) if puts.marks else store.marked,
+    )
 
 
 def read_news(store: Store, data: bytes, *, locked: bool) -> News | None:
@@ -236,7 +273,7 @@ def _finish_journal(walk: _Walk, here: Position, epoch: int) -> None:
     current = epoch == here.epoch
     if epoch < here.epoch:
         walk.disorder(f"epoch {epoch} in {files.LOCK} after epoch {here.epoch}")
-    skip, begin = walk.doubt or Doubt(0, b"")
+    skip, begin = walk.doubt or _CERTAIN
     start = here.offset - skip
     try:
         text = walk.store.read_tail(here.epoch, start - 1)

@@ -33,7 +33,7 @@ from tastypy.errors import (
     explained,
     storage_error,
 )
-from tastypy.reading import PAUSE, TRIES, Doubt, News, Position, read_news
+from tastypy.reading import PAUSE, TRIES, Doubt, News, Position, read_more, read_news
 
 log = logging.getLogger("tastypy")
 
@@ -182,40 +182,38 @@ class Store(Directory):
 
         Once it is applied, `arrive` has to be called with it. Raises what `read_news` does.
         """
+        here = self.position
         try:
-            data = self.read_lock_line(locked=locked)
-            if self._is_at_end(data, locked=locked):
-                return None
+            if self._journal >= 0 and here is not None:  # as on local file systems only
+                # by its name, not by the descriptor: where somebody moved or replaced the directory, it is another file or none
+                data, size, inode = files.look(self.lock.open(), form.LOCK_LINE_BYTES + 1, self._journal_path)
+                if data == self._line:
+                    if inode != self._inode:
+                        self.check_place()
+                        self._close_journal()  # folded twice meanwhile
+                    elif size > here.offset:
+                        more = read_more(self, here, size, locked=locked)
+                        if more is not None:
+                            return more
+                    elif size == here.offset and (self.doubt is None or self._is_true(self.doubt, size, locked=locked)):
+                        return None
+            else:
+                data = self.read_lock_line(locked=locked)
+                if self.local and here is not None and data == self._line:
+                    with suppress(FileNotFoundError):
+                        self._open_journal(here.epoch)
             return read_news(self, data, locked=locked)
         except OSError as error:
             if isinstance(error, TastypyError):
                 raise
             raise storage_error(self.path, error) from error
 
-    def _is_at_end(self, data: bytes, *, locked: bool) -> bool:
-        """Tell, on local file systems, whether nothing was appended since the position; False if that takes more to say."""
-        here = self.position
-        if not self.local or here is None or data != self._line:
+    def _is_true(self, doubt: Doubt, size: int, *, locked: bool) -> bool:
+        """Tell whether the last line, which is in doubt, is still the last of the journal, which is of this size."""
+        if files.read_at(self._journal, len(doubt.begin), size - doubt.length) != doubt.begin:
             return False
-        try:
-            if self._journal < 0:
-                self._open_journal(here.epoch)
-            # by its name, not by the descriptor: where somebody moved or replaced the directory, it is another file or none
-            size, inode = files.size_and_inode(self._journal_path)
-        except (FileNotFoundError, NotADirectoryError):
-            size = inode = -1
-        if inode != self._inode:
-            self.check_place()
-            self._close_journal()  # folded twice meanwhile
-            return False
-        if size != here.offset:
-            return False
-        doubt = self.doubt
-        if doubt is not None:
-            if files.read_at(self._journal, len(doubt.begin), size - doubt.length) != doubt.begin:
-                return False
-            if locked:
-                self.doubt = None
+        if locked:
+            self.doubt = None
         return True
 
     def arrive(self, news: News) -> None:
@@ -341,29 +339,35 @@ class Store(Directory):
             CommitError: it could not be written; the journal is as before.
             UnknownOutcomeError: and undoing it failed, too.
         """
-        if self.must_fold:
-            self.fold(always=True)
         here = self.position
         if here is None:
             message = "an append needs everything applied"
             raise RuntimeError(message)
-        line = form.batch_line(here.seq + 1, content, self._synced)
-        end = here.offset + len(line)
-        now = time.monotonic()
-        if not (sync or self._durable) and now - self._synced_at < _SYNC_EVERY:
-            now = 0.0
+        epoch, offset, seq = here
+        if self.lock.bad_epoch == epoch:  # an fdatasync of this journal failed
+            self.fold(always=True)
+            return self.append(content, sync=sync)
+        seq += 1
         said = self._synced
+        line = form.batch_line(seq, content, said)
+        end = offset + len(line)
+        now = time.monotonic()
+        if now - self._synced_at < _SYNC_EVERY and not (sync or self._durable):
+            now = 0.0
         began = False
         try:
-            if self.sealed != here.epoch:
+            if self.sealed != epoch:
                 self.seal()
-            if self.local and self._journal < 0:
-                self._open_journal(here.epoch)
-            descriptor = self._journal if self.local else self._open_remotely(here.epoch)
-            began = True
             if self.local:
-                self._write(descriptor, line, now, end)
+                if self._journal < 0:
+                    self._open_journal(epoch)
+                began = True
+                files.append(self._journal, line)
+                if now:
+                    self._sync(self._journal, now, end)
             else:
+                descriptor = self._open_remotely(epoch)
+                began = True
                 self._write_and_close(descriptor, line, now, end)
         except OSError as error:
             if isinstance(error, TastypyError):
@@ -374,12 +378,7 @@ class Store(Directory):
             if self._synced == said:
                 self._synced = None
         self.wrote = True
-        return Position(here.epoch, end, here.seq + 1)
-
-    @property
-    def must_fold(self) -> bool:
-        """Whether nothing more may be appended to this journal by this process: an fdatasync of it failed."""
-        return self.position is not None and self.lock.bad_epoch == self.position.epoch
+        return tuple.__new__(Position, (epoch, end, seq))  # as `Position` does, which takes a call of Python
 
     def _open_remotely(self, epoch: int) -> int:
         self._check_lock_line()
@@ -391,14 +390,11 @@ class Store(Directory):
             message = f"{self.path}: the epoch changed under the lock, which this file system gave to two at once"
             raise IncoherentFileSystemError(message, self.path, errno.EIO)
 
-    def _write(self, descriptor: int, line: bytes, now: float, end: int) -> None:
-        files.append(descriptor, line)
-        if now:
-            self._sync(descriptor, now, end)
-
     def _write_and_close(self, descriptor: int, line: bytes, now: float, end: int) -> None:
         try:
-            self._write(descriptor, line, now, end)
+            files.append(descriptor, line)
+            if now:
+                self._sync(descriptor, now, end)
         except BaseException:
             os.close(descriptor)
             raise

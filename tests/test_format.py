@@ -227,13 +227,58 @@ def test_a_damaged_byte_costs_its_line_and_the_trouble_says_whether_good_ones_fo
     assert lines.trouble == ("damaged" if len(whole) - before - 1 - joined > 0 else "torn")
 
 
+PUTS = st.fixed_dictionaries({"put": st.dictionaries(KEYS, VALUES, min_size=1, max_size=3)})
+MARKS = st.none() | st.integers(0, 2**60)
+
+
+@given(rows=st.lists(st.tuples(PUTS | BATCHES, MARKS), min_size=1, max_size=6), seq=st.integers(0, 10**6))
+def test_batches_that_do_nothing_but_put_are_read_at_once_and_as_one_by_one(
+    rows: list[tuple[Batch, int | None]], seq: int
+) -> None:
+    lines = [form.batch_line(seq + at, content(batch), mark)[:-1] for at, (batch, mark) in enumerate(rows, 1)]
+    puts = form.read_puts(lines, seq)
+    if any(batch.keys() != {"put"} for batch, _ in rows):
+        assert puts is None
+        return
+    assert puts is not None
+    assert [*map(exactly, puts.entries)] == [exactly(batch["put"]) for batch, _ in rows]
+    assert puts.marks == {at: mark for at, (_, mark) in enumerate(rows) if mark is not None}
+
+
+@given(at=st.integers(0, 5), position=st.integers(0, 40), byte=st.integers(0, 255))
+def test_damaged_lines_are_not_read_at_once(at: int, position: int, byte: int) -> None:
+    lines = [bytearray(line[:-1]) for line in SIMPLE]
+    if position < len(lines[at]) and lines[at][position] != byte:
+        lines[at][position] = byte
+        assert form.read_puts([*map(bytes, lines)], 5) is None
+    assert form.read_puts([line[:-1] for line in SIMPLE], 6) is None, "the numbers are others"
+    assert form.read_puts([line[:-1] for line in SIMPLE[:at] + SIMPLE[at + 1 :]], 5) is None or at == 5
+
+
+@pytest.mark.parametrize(
+    "bodies",
+    [
+        [b'"put":{"a":1},"z":{}}'],
+        [b'"put":{"a":1},{"b":2}}'],
+        [b'"put":{"a":[1}}'],
+        [b'"put":{"a":1},"synced":07}'],
+        [b'"put":{"a":[1],"synced":7}', b'"put":{"b":2}}'],
+        [b'"put":{"a":[{"b":1}}', b'"put":{"c":2}]}}'],
+        [b'"put":{"a":"}}', b'"put":{"}}'],
+    ],
+    ids=["another field", "two objects", "no JSON", "no number", "open", "a whole together", "a string together"],
+)
+def test_lines_with_a_right_crc_that_are_no_batches_are_not_read_at_once(bodies: list[bytes]) -> None:
+    assert form.read_puts([signed(b'"seq":%d,%b' % (6 + at, body))[:-1] for at, body in enumerate(bodies)], 5) is None
+
+
 @given(order=st.permutations(range(6)), kept=st.integers(0, 6))
 def test_lines_in_another_order_are_told_from_torn_ones(order: list[int], kept: int) -> None:
     """So are lines that are missing, or there twice: what stands before the first wrong number is given."""
     order = order[:kept]
     lines = form.read_lines(b"".join(SIMPLE[at] for at in order), 5)
     good = next((at for at, number in enumerate(order) if at != number), kept)
-    assert [record["seq"] for record in lines.records] == list(range(6, 6 + good))
+    assert lines.records == [{"put": {"key": number}} for number in range(6, 6 + good)]
     assert lines.trouble == ("" if good == kept else "disorder")
     assert (lines.length, lines.seq) == (sum(map(len, SIMPLE[:good])), 5 + good)
 

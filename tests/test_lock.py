@@ -201,6 +201,69 @@ def test_any_other_failure_to_lock_is_not_called_a_lack_of_locks(
     assert caught.value.errno == errno.EIO
 
 
+# --------------------------------------------------------------------------------------------------- where many want it
+
+
+@pytest.fixture
+def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The pauses of whoever wants a lock, by a clock that only they move, and without chance."""
+    pauses: list[float] = []
+
+    class Clock:
+        @staticmethod
+        def monotonic() -> float:
+            return sum(pauses)
+
+        @staticmethod
+        def sleep(seconds: float) -> None:
+            pauses.append(seconds)
+
+    monkeypatch.setattr("tastypy.lock.time", Clock)
+    monkeypatch.setattr("tastypy.lock.random.uniform", lambda low, high: high)
+    return pauses
+
+
+@pytest.fixture
+def have(lock: DirectoryLock, waits: list[float], monkeypatch: pytest.MonkeyPatch) -> Callable[[float], int]:
+    """Have the lock, which is free after so many seconds, and let go of it; return how many pauses that took."""
+
+    def have(seconds: float) -> int:
+        waits.clear()
+        monkeypatch.setattr("tastypy.lock.lock_descriptor", lambda descriptor, *, blocking: sum(waits) >= seconds)
+        lock.run(lambda: None, 300)
+        return len(waits)
+
+    return have
+
+
+@pytest.mark.parametrize("seconds", [0.002, 0.02, 0.1])
+def test_attempts_come_a_few_times_in_what_waiting_took_lately(have: Callable[[float], int], seconds: float) -> None:
+    """However many wait, on however slow a machine."""
+    first = have(seconds)
+    for _ in range(20):
+        last = have(seconds)
+    assert first > 2 * last, "longer and longer, where nothing is known"
+    assert 3 <= last <= 5
+
+
+def test_attempts_are_not_seldom_for_long_after_one_long_wait(have: Callable[[float], int], waits: list[float]) -> None:
+    have(100.0)
+    assert max(waits) == waits[-1] < 0.05
+    for _ in range(30):
+        have(0.0001)
+    assert sum(waits) < 0.001
+
+
+def test_whoever_had_to_wait_long_again_and_again_lets_others_have_the_lock(have: Callable[[float], int]) -> None:
+    assert sum(have(0) for _ in range(100)) == 0, "nobody else is there"
+    for _ in range(5):
+        have(1.0)
+    assert 2 <= sum(have(0) for _ in range(100)) <= 10, "they find it free only by chance while it is had again at once"
+    for _ in range(1000):
+        have(0)
+    assert sum(have(0) for _ in range(100)) == 0, "nobody else is there any more"
+
+
 # ---------------------------------------------------------------------------------------------- PODs of one directory
 
 
