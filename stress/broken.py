@@ -118,13 +118,13 @@ BREAKAGES = {
     "fold-memory": Breakage(
         "a fold writes the objects in memory",
         "folding.py",
-        "        for piece in merge(store, header, changes):\n",
+        "        for piece in merge(self._store, self._header, changes, order):\n",
         """        from tastypy import lifecycle, merging
 
-        for memory in [pod for pod in lifecycle._open.values() if pod._store is store]:
+        for memory in [pod for pod in lifecycle._open.values() if pod._store is self._store]:
             live = {form.index_key(key): merging._entry(key, value) for key, value in dict.items(memory)}
             changes.put.update((name, live[name]) for name in changes.put if name in live)
-        for piece in merge(store, header, changes):
+        for piece in merge(self._store, self._header, changes, order):
 """,
         (*_MODEL, "pods"),
     ),

@@ -20,13 +20,13 @@ import random
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tastypy import files
 from tastypy import format as form
 from tastypy.changes import Changes
 from tastypy.errors import CommitError, TastypyError, UnknownOutcomeError
-from tastypy.merging import Piece, add_net_entries, merge
+from tastypy.merging import Order, OutOfOrderError, Piece, add_net_entries, merge
 from tastypy.reading import Position, without_collector
 
 if TYPE_CHECKING:
@@ -57,12 +57,13 @@ def fold(store: Store, *, always: bool = False) -> bool:
         with _failing(store):
             store.seal()  # whose fold it was may have died, and then the commit need not be on stable storage
         return False
-    without_collector(partial(_fold, store, here))
+    # one that is done always comes in the middle of a commit, when memory has what is not committed yet
+    without_collector(partial(_fold, store, here, None if always else store.keys()))
     return True
 
 
-def _fold(store: Store, here: Position) -> None:
-    whole = Fold(store, here, whole=True)
+def _fold(store: Store, here: Position, keys: list[Any] | None) -> None:
+    whole = Fold(store, here, keys, whole=True)
     while not whole.step(here):
         pass
 
@@ -90,7 +91,7 @@ def advance(store: Store) -> None:
             store.seen = taken  # somebody seems to be at it; if nothing has come of that by then, it is done here
             store.limit = round(store.limit * random.uniform(1.25, 1.5))  # noqa: S311 - not all at once, no secret
             return
-        store.under_way = under_way = Fold(store, here)
+        store.under_way = under_way = Fold(store, here, store.keys())
     if under_way.is_due(here):
         under_way.step(here)
 
@@ -111,7 +112,7 @@ def fold_up_to(store: Store, seq: int) -> bool:
             store.seal()
         return True
     else:
-        store.under_way = _under_way(store) or Fold(store, here)
+        store.under_way = _under_way(store) or Fold(store, here, store.keys())
         store.under_way.step(here)
     return False
 
@@ -135,10 +136,10 @@ def abandon(store: Store) -> None:
 class Fold:
     """A fold of what was committed up to the position `here`, done as a `whole` or step by step.
 
-    It is made with the lock held and everything applied.
+    It is made with the lock held and everything applied. `keys` are all that there are, in order, or None if that is not known.
     """
 
-    def __init__(self, store: Store, here: Position, *, whole: bool = False) -> None:
+    def __init__(self, store: Store, here: Position, keys: list[Any] | None, *, whole: bool = False) -> None:
         self._store = store
         self._whole = whole
         self._process = os.getpid()
@@ -147,6 +148,7 @@ class Fold:
         self._done = 0
         self._size = store.shard_sizes() + here.offset
         self._new: _Epoch | None = None
+        self._keys = keys
         if not whole:  # others see that somebody is at it
             with _failing(store):
                 self._new = _Epoch(store)
@@ -196,20 +198,33 @@ class Fold:
         """Do step after step, and yield None after each; at last the epoch, all of whose shards are written."""
         store, header, start = self._store, self._header, len(self._header.encode())
         changes = Changes()
+        put: set[Any] = set()
         at = Position(header.epoch, start, header.seq)
         while at.offset < self._here.offset:
             lines = store.applied_lines(at, self._here, _STEP)
+            for record in lines.records:
+                put.update(record.get("put", ()))
             add_net_entries(changes, lines.records, lines.lines)
             at = Position(at.epoch, at.offset + lines.length, lines.seq)
             self._done += lines.length
             yield None
         if self._new is None:
             self._new = _Epoch(store)
-        for piece in merge(store, header, changes):
-            self._new.add(piece)
-            self._done += piece[0].size if piece[0] else 0
-            yield None
+        try:
+            yield from self._write(self._new, changes, Order(self._keys, put) if self._keys else None)
+        except OutOfOrderError:
+            log.debug("%s: the keys in memory are others than those in the shards", store.path)
+            self._new.undo(None)
+            self._new = _Epoch(store)
+            yield from self._write(self._new, changes, None)
         yield self._new
+
+    def _write(self, new: _Epoch, changes: Changes, order: Order | None) -> Generator[None]:
+        """Write shard after shard, and yield after each."""
+        for piece in merge(self._store, self._header, changes, order):
+            new.add(piece)
+            self._done += piece[0].size if piece[0] else 0
+            yield
 
     def _later_lines(self, end: Position) -> list[bytes]:
         """Return the lines that were appended since the begin, for another journal."""

@@ -11,6 +11,7 @@ from fcntl import LOCK_UN, flock
 from functools import partial
 from threading import get_ident
 from typing import Any, TypeVar
+from weakref import WeakMethod
 
 from tastypy import lifecycle
 from tastypy.changes import extend, merged, plain, replace, replay
@@ -69,6 +70,8 @@ class Memory(dict[K, V]):
         # the keys (only those count) whose values may have changed, in order, put here before they do, for a subclass that
         # keeps figures; ABSENT among them: any key
         self._noted: dict[Any, Any] | None = None
+        keys = WeakMethod(self._keys)
+        store.keys = lambda: method() if (method := keys()) else None
         lifecycle.opened(self)
         try:
             self._look()
@@ -154,6 +157,10 @@ class Memory(dict[K, V]):
                 if changed is not None:
                     changed -= (held.changes.put.keys() | held.changes.deleted.keys()) - held.moved
         store.arrive(news)
+
+    def _keys(self) -> list[Any] | None:
+        """Return all keys in the order of the directory, with the lock held; None where something is not written yet."""
+        return list(dict.keys(self)) if self._held is None and self._layer is None else None
 
     # --- changes
 

@@ -5,8 +5,9 @@ Nothing is written here; old shards are read, one at a time.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from itertools import compress
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import accumulate, compress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
@@ -24,15 +25,39 @@ _PUT = b'"put":{'
 Piece = tuple[form.Shard | None, list[bytes] | None]
 
 
-def merge(store: Directory, header: form.Header, changes: Changes) -> Iterator[Piece]:
-    """Yield the pieces of the shards with the changes, those of `net_entries`; one shard is in memory at a time."""
+_FEW = 1000  # old entries that a few of the shards may have all of
+
+
+class Order(NamedTuple):
+    """What spares a merge a look at shards that do not change: all keys there are after the changes, in order, and those set."""
+
+    keys: Sequence[Any]
+    put: set[Any]
+
+
+class OutOfOrderError(Exception):
+    """The keys that were given are not those of the directory, in its order: the merge has to be done anew, without them."""
+
+
+def merge(store: Directory, header: form.Header, changes: Changes, order: Order | None = None) -> Iterator[Piece]:
+    """Yield the pieces of the shards with the changes, those of `net_entries`; one shard is in memory at a time.
+
+    Raises:
+        OutOfOrderError: the order is not what it is to be.
+    """
     put = changes.put.copy()
     old = () if changes.clear else header.shards
     if not changes:
         yield from ((shard, None) for shard in old)
         return
     front = dict.fromkeys(changes.front, b"")
-    pieces = _change(store, header, old, Changed(put, changes.deleted, front))
+    places = None
+    if order is not None and not (changes.clear or changes.deleted or front):
+        places = _places(old, order)
+    if places is None:
+        pieces = _change(store, header, old, Changed(put, changes.deleted, front))
+    else:
+        pieces = _change_at(store, header, old, put, places)
     if front:
         # what moves to the front may come from any shard
         rest = list(pieces)
@@ -70,6 +95,50 @@ def _change(store: Directory, header: form.Header, shards: Iterable[form.Shard],
         if gone:
             entries = [entry for at, entry in enumerate(entries) if at not in gone]
         yield shard, entries if found else None
+
+
+# Of each shard that changes, by its index, where in it each entry is that does, and its index key.
+_Places = dict[int, dict[int, Any]]
+
+
+def _places(shards: Sequence[form.Shard], order: Order) -> _Places | None:
+    """Return the places of the entries to be set that are not new; None if they are many, or that cannot be right.
+
+    New keys are last, behind as many as there are old entries. None of those there is old, or a new one would stand in the
+    place of an old one, which `_change_at` sees.
+    """
+    keys, put = order
+    old = sum(shard.entries for shard in shards)
+    known = put.difference(keys[old:])
+    if len(known) > _FEW:
+        return None
+    found = [*compress(range(old), map(known.__contains__, keys))] if known else []
+    if len(found) != len(known):
+        return None
+    places: _Places = {}
+    at = begin = 0
+    for place in found:
+        while place >= begin + shards[at].entries:
+            begin += shards[at].entries
+            at += 1
+        places.setdefault(at, {})[place - begin] = form.index_key(keys[place])
+    return places
+
+
+def _change_at(
+    store: Directory, header: form.Header, shards: Sequence[form.Shard], put: dict[Any, bytes], places: _Places
+) -> Iterator[Piece]:
+    """Do what `_change` does where entries are set only, in places that are known."""
+    for at, shard in enumerate(shards):
+        if at not in places:
+            yield shard, None
+            continue
+        entries = form.shard_entries(store.read_shard(header, shard))
+        for place, name in places[at].items():
+            if len(entries) != shard.entries or form.index_key_of(entries[place]) != name:
+                raise OutOfOrderError
+            entries[place] = put.pop(name) if type(name) is bytes else _respelled(put.pop(name), entries[place])
+        yield shard, entries
 
 
 def _respelled(entry: bytes, old: bytes) -> bytes:
@@ -170,17 +239,11 @@ def _parts(
     shard: form.Shard | None, entries: list[bytes], limit: int, *, last: bool
 ) -> Iterable[tuple[form.Shard | None, list[bytes]]]:
     """Yield the entries in parts: the first keeps the shard's number."""
-    size = _size(entries)
-    if size > limit:
-        most = limit if last else size / -(-size // limit)
-        part: list[bytes] = []
-        filled = 0
-        for entry in entries:
-            filled += len(entry) + 2
-            if part and filled > most:
-                yield shard, part
-                shard, part, filled = None, [], len(entry) + 2
-            part.append(entry)
-        entries = part
-    if entries:
-        yield shard, entries
+    ends = [*accumulate(len(entry) + 2 for entry in entries)]
+    size = ends[-1] if ends else 0
+    most = size if size <= limit else limit if last else size / -(-size // limit)
+    begin = filled = 0
+    while begin < len(entries):
+        end = max(bisect_right(ends, filled + most), begin + 1)
+        yield shard, entries[begin:end]
+        shard, begin, filled = None, end, ends[end - 1]

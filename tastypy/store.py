@@ -69,6 +69,7 @@ class Store(Directory):
         wrote: something was appended since the last fold of this process.
         failed: of a fold that failed, its process, the epoch that it began from, and the number that it took.
         under_way: a fold that is done in steps; left: the files of old epochs that one has still to remove; seen: the last number that another process was seen to have taken.
+        keys: returns all keys in the order of the directory as of the position, or None where that is not known.
         limit: bytes that the journal may reach before it is folded.
     """
 
@@ -103,6 +104,7 @@ class Store(Directory):
         self.under_way: folding.Fold | None = None
         self.left: list[str] = []
         self.seen = 0
+        self.keys: Callable[[], list[Any] | None] = lambda: None
         self.limit = _LEAST_LIMIT
         self._durable = durable
         self._synced_at = float("-inf")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from itertools import permutations
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 from tastypy import POD, CommitError
 from tastypy import format as form
 from tastypy.changes import replay
-from tastypy.merging import Piece, merge, net_entries
+from tastypy.merging import Order, OutOfOrderError, Piece, merge, net_entries
 from tastypy.store import Store
 from tastypy.values import encode_key
 
@@ -42,11 +43,13 @@ class Disk:
         self.read.append(shard.number)
         return self.texts[shard.number]
 
-    def merge(self, records: list[Record]) -> list[Piece]:
-        """What the fold of these batches writes."""
+    def merge(self, records: list[Record], keys: list[Any] | None = None) -> list[Piece]:
+        """What the fold of these batches writes, where these are taken to be the keys that there are then, in order."""
         lines = form.read_lines(b"".join(line_of(record) for record in records), 0)
         assert lines.trouble == ""
-        return list(merge(cast("Store", self), self.header, net_entries(lines.records, lines.lines)))
+        put = {key for record in records for key in record.get("put", ())}
+        order = None if keys is None else Order(keys, put)
+        return list(merge(cast("Store", self), self.header, net_entries(lines.records, lines.lines), order))
 
     def entries(self, pieces: list[Piece]) -> list[Memory]:
         """The content of each piece."""
@@ -159,6 +162,66 @@ def test_a_shard_that_no_batch_touches_stays_as_it_is(case: tuple[list[Memory], 
     assert inner == []
 
 
+@given(case=cases(), limit=st.sampled_from([1, 20, 40, 1000]), data=st.data())
+@example(case=([{1: "a"}, {"b": 2}], [{"seq": 1, "put": {True: "c", "b": 3, "new": 4}}]), limit=20, data=None)
+def test_whatever_the_keys_are_taken_to_be_a_fold_is_right_or_says_that_they_are_not(
+    case: tuple[list[Memory], list[Record]], limit: int, data: st.DataObject | None
+) -> None:
+    """With the right ones it reads what changes only, and perhaps the last shard, which what is new goes to."""
+    entries, records = case
+    puts_only = data is None or data.draw(st.booleans())
+    if puts_only:
+        puts = [record["put"] for record in records if "put" in record]
+        records = [{"seq": number, "put": put} for number, put in enumerate(puts, 1)]
+    right = replayed(entries, records)
+    keys = [*right]
+    if data is not None and data.draw(st.booleans()):
+        keys = data.draw(st.permutations(keys) | st.lists(st.sampled_from(keys or [0]) | KEYS, unique=True))
+    disk = Disk(entries, limit, free=len(entries))
+    try:
+        merged = disk.entries(disk.merge(records, keys))
+    except OutOfOrderError:
+        assert keys != [*right]
+        return
+    found = replayed(merged, [])
+    put = {key for record in records for key in record.get("put", ())}
+    if {*keys} == right.keys() or not put <= {*keys}:
+        assert sum(map(len, merged)) == len(found), "no key is in two pieces"
+        assert exactly(found) == exactly(right)
+    if keys == [*right] and puts_only:
+        changed = {at for at, shard in enumerate(entries) if put & shard.keys()}
+        assert {*disk.read} <= changed | {len(entries) - 1}
+
+
+@pytest.mark.parametrize("put", [{"b": 9}, {"n": 9}, {"b": 9, "n": 9}, {"a": 8, "c": 9}, {"m": 8, "n": 9}])
+def test_no_order_of_the_keys_leads_a_fold_astray(put: Memory) -> None:
+    """But for one in which keys are that nobody has committed, and such are not given."""
+    entries: list[Memory] = [{"a": 1, "b": 2}, {"c": 3}]
+    right = replayed(entries, [{"put": put}])
+    refused = 0
+    for size in range(len(right) + 1):
+        for keys in permutations(right, size):
+            disk = Disk(entries, 1, free=2)
+            try:
+                merged = disk.entries(disk.merge([{"seq": 1, "put": put}], [*keys]))
+            except OutOfOrderError:
+                refused += 1
+                continue
+            assert exactly(replayed(merged, [])) == exactly(right), keys
+            assert sum(map(len, merged)) == len(right), keys
+    assert refused
+
+
+def test_more_changed_keys_than_a_few_are_looked_for_in_every_shard() -> None:
+    entries = [{f"{at} {number}": 0 for number in range(400)} for at in range(5)]
+    keys = [key for shard in entries for key in shard]
+    disk = Disk(entries, 100_000, free=5)
+    changed = {key: 1 for shard in entries[1:4] for key in shard}
+    pieces = disk.merge([{"seq": 1, "put": changed}], keys)
+    assert disk.read == [0, 1, 2, 3, 4]
+    assert replayed(disk.entries(pieces), []) == {**dict.fromkeys(keys, 0), **changed}
+
+
 def test_a_fold_of_nothing_reads_and_changes_nothing() -> None:
     disk = Disk([{"a": 1}, {"b": 2}], 1, free=2)
     assert disk.merge([]) == [(shard, None) for shard in disk.header.shards]
@@ -236,6 +299,68 @@ def test_the_header_names_the_epoch_before_it_and_the_files_that_are_there(small
             data = there[f"{one.number:04d}-{one.epoch}.json"]
             assert (one.size, one.crc, one.entries) == (len(data), form.crc_text(data), len(orjson.loads(data)))
         assert header.next > max(one.number for one in header.shards)
+
+
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The numbers of the shards that are read."""
+    numbers: list[int] = []
+    read_shard = Store.read_shard
+
+    def read(store: Store, header: form.Header, shard: form.Shard) -> bytes:
+        numbers.append(shard.number)
+        return read_shard(store, header, shard)
+
+    monkeypatch.setattr(Store, "read_shard", read)
+    return numbers
+
+
+def test_a_sync_reads_the_shards_only_that_change_however_many_there_are(opened: Opener, reads: list[int]) -> None:
+    pod = opened(shard_bytes=100)
+    pod.update({f"key {number}": number for number in range(500)})
+    pod.sync()
+    shards = pod.stats().shards
+    assert shards > 50
+    reads.clear()
+    pod["new"] = 1
+    pod.sync()
+    assert len(reads) <= 1, "the last one, if it has room"
+    reads.clear()
+    pod["key 3"] = pod["key 300"] = 0
+    pod.sync()
+    assert len(reads) == 2
+    reads.clear()
+    with pod.hold():
+        pod["key 5"] = 1
+        pod.sync()
+        pod["held"] = 1
+    pod["key 6"] = 1
+    pod.sync()
+    assert exactly(pod) == exactly(stored(pod.path))
+    del pod["key 9"]
+    pod.sync()
+    assert len(reads) >= shards, "where it was is not known any more"
+    assert exactly(pod) == exactly(stored(pod.path))
+
+
+@pytest.mark.parametrize("steps", [False, True])
+def test_a_fold_that_was_given_keys_in_another_order_is_done_without_them(
+    opened: Opener, monkeypatch: pytest.MonkeyPatch, steps: bool
+) -> None:
+    monkeypatch.setattr(POD, "_keys", lambda pod: [*dict.keys(pod)][::-1])
+    if steps:
+        monkeypatch.setattr("tastypy.folding._AT_ONCE", 0)
+    pod = opened(shard_bytes=100)
+    pod.update({f"key {number}": number for number in range(100)})
+    pod.sync()
+    pod["key 3"] = pod["new"] = 0
+    pod.sync()
+    assert (
+        exactly(pod)
+        == exactly(stored(pod.path))
+        == exactly({**{f"key {n}": n for n in range(100)}, "key 3": 0, "new": 0})
+    )
+    assert pod.check() == []
 
 
 def test_a_number_that_a_dead_fold_took_is_skipped(small: POD[Any, Any]) -> None:
