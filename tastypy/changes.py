@@ -100,13 +100,6 @@ def replay(memory: dict[Any, Any], records: Iterable[Record]) -> None:
             to_front(memory, record["front"])
 
 
-def merged(shards: Iterable[dict[Any, Any]]) -> dict[Any, Any]:
-    """Return the entries of all the shards in one dict."""
-    entries: dict[Any, Any] = {}
-    extend(entries, shards)
-    return entries
-
-
 def extend(memory: dict[Any, Any], shards: Iterable[dict[Any, Any]]) -> None:
     """Put the entries of all the shards into `memory`."""
     for shard in shards:

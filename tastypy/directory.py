@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 from typing import Any, NoReturn
 
 from tastypy import files
 from tastypy import format as form
+from tastypy.changes import extend
 from tastypy.errors import DirectoryGoneError, PersistentOrderedDictIntegrityError
 from tastypy.reading import without_collector
 
@@ -28,9 +30,17 @@ class Directory:
         """Return the path of a file of the directory."""
         return f"{self.path}/{name}"
 
-    def load(self, header: form.Header) -> list[dict[Any, Any]]:
-        """Return the entries of each shard of the header."""
-        return without_collector(lambda: [self._shard_dict(header, shard) for shard in header.shards])
+    def load(self, header: form.Header, into: dict[Any, Any] | None = None) -> dict[Any, Any]:
+        """Put the entries of all shards of the header into a dict, which is empty, and return it; on an error it is empty again."""
+        entries: dict[Any, Any] = {} if into is None else into
+        try:
+            # each as soon as it is parsed: its keys and values are in the processor's cache then
+            shards = (self._shard_dict(header, shard) for shard in header.shards)
+            without_collector(partial(extend, entries, shards))
+        except BaseException:
+            dict.clear(entries)
+            raise
+        return entries
 
     def _shard_dict(self, header: form.Header, shard: form.Shard) -> dict[Any, Any]:
         text = self.read_shard(header, shard)

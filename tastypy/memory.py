@@ -10,11 +10,11 @@ from collections.abc import Callable
 from fcntl import LOCK_UN, flock
 from functools import partial
 from threading import get_ident
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 from weakref import WeakMethod
 
 from tastypy import lifecycle
-from tastypy.changes import extend, merged, plain, replace, replay
+from tastypy.changes import plain, replace, replay
 from tastypy.errors import LockTimeout, TastypyError
 from tastypy.format import batch_content
 from tastypy.layers import ABSENT, Layer, differing
@@ -53,6 +53,12 @@ class Front:
         return ABSENT
 
 
+def _weakly(method: Callable[[], T | None]) -> Callable[[], T | None]:
+    """Return a function that does what `method` does without keeping its object, and returns None without that."""
+    weak = WeakMethod(method)
+    return lambda: known() if (known := weak()) is not None else None
+
+
 class Memory(dict[K, V]):
     """The dict and what it takes to share it. A subclass sets `_store` and calls `_begin`."""
 
@@ -70,8 +76,7 @@ class Memory(dict[K, V]):
         # the keys (only those count) whose values may have changed, in order, put here before they do, for a subclass that
         # keeps figures; ABSENT among them: any key
         self._noted: dict[Any, Any] | None = None
-        keys = WeakMethod(self._keys)
-        store.keys = lambda: method() if (method := keys()) else None
+        store.keys, store.room = _weakly(self._keys), _weakly(self._room)
         lifecycle.opened(self)
         try:
             self._look()
@@ -116,15 +121,12 @@ class Memory(dict[K, V]):
     def _apply(self, news: News, changed: set[Any] | None = None) -> None:
         store, held, noted = self._store, self._held, self._noted
         records = news.records
-        if news.shards is not None and not self and held is None:
-            if noted is not None:
-                noted[ABSENT] = None
-            extend(self, news.shards)  # not by way of another dict, which takes a fifth of the time of opening
+        if news.entries is self:
             replay(self, records)
             if changed is not None:
                 changed.update(dict.keys(self))
-        elif news.shards is not None:
-            fresh = merged(news.shards)
+        elif news.entries is not None:
+            fresh = news.entries
             replay(fresh, records)
             before = plain(self)
             if held is not None:
@@ -161,6 +163,14 @@ class Memory(dict[K, V]):
     def _keys(self) -> list[Any] | None:
         """Return all keys in the order of the directory, with the lock held; None where something is not written yet."""
         return list(dict.keys(self)) if self._held is None and self._layer is None else None
+
+    def _room(self) -> Self | None:
+        """Return this memory, to be filled with everything there is, if there is nothing in it; None if there is."""
+        if self or self._held is not None or self._layer is not None:
+            return None
+        if self._noted is not None:
+            self._noted[ABSENT] = None
+        return self
 
     # --- changes
 

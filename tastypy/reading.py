@@ -53,12 +53,12 @@ _NEWLINE = ord("\n")
 
 
 class News(NamedTuple):
-    """What is new: `shards`, where it is not None, in turn, replace everything; then `records` follow.
+    """What is new: `entries`, where they are not None, replace everything; then `records` follow.
 
     `marked` is the greatest offset of the journal that a line said to be on stable storage.
     """
 
-    shards: list[dict[Any, Any]] | None
+    entries: dict[Any, Any] | None
     records: list[form.Record]
     position: Position
     header: form.Header
@@ -164,7 +164,7 @@ class _Walk:
         self.locked = locked
         self.here = store.position
         self.header: form.Header = store.header
-        self.shards: list[dict[Any, Any]] | None = None
+        self.entries: dict[Any, Any] | None = None
         self.records: list[form.Record] = []
         self.doubt = store.doubt
         self.marked = store.marked
@@ -261,11 +261,11 @@ def _follow(store: Store, epoch: int, *, locked: bool) -> News | None:
     if floor is not None and (walk.here.epoch < floor.epoch or walk.here.seq < floor.seq):
         walk.disorder(f"batch {walk.here.seq} of epoch {epoch} as the last one, after {floor.seq} of {floor.epoch},")
     if anew:
-        walk.shards = store.load(walk.header)
-    if walk.shards is None and not walk.records and walk.here == store.position:
+        walk.entries = store.load(walk.header, store.room())
+    if walk.entries is None and not walk.records and walk.here == store.position:
         store.doubt = walk.doubt
         return None
-    return News(walk.shards, walk.records, walk.here, walk.header, walk.doubt, walk.marked)
+    return News(walk.entries, walk.records, walk.here, walk.header, walk.doubt, walk.marked)
 
 
 def _finish_journal(walk: _Walk, here: Position, epoch: int) -> None:

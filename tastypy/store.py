@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, NoReturn
 from tastypy import files, folding, health, opening
 from tastypy import format as form
 from tastypy import lock as locks
-from tastypy.changes import merged, replay
+from tastypy.changes import replay
 from tastypy.directory import Directory
 from tastypy.errors import (
     CommitError,
@@ -70,6 +70,7 @@ class Store(Directory):
         failed: of a fold that failed, its process, the epoch that it began from, and the number that it took.
         under_way: a fold that is done in steps; left: the files of old epochs that one has still to remove; seen: the last number that another process was seen to have taken.
         keys: returns all keys in the order of the directory as of the position, or None where that is not known.
+        room: returns a dict to load everything into, if there is one that is empty, else None.
         limit: bytes that the journal may reach before it is folded.
     """
 
@@ -105,6 +106,7 @@ class Store(Directory):
         self.left: list[str] = []
         self.seen = 0
         self.keys: Callable[[], list[Any] | None] = lambda: None
+        self.room: Callable[[], dict[Any, Any] | None] = lambda: None
         self.limit = _LEAST_LIMIT
         self._durable = durable
         self._synced_at = float("-inf")
@@ -271,7 +273,7 @@ class Store(Directory):
         if here is None:
             message = "what is committed is known up to a position only"
             raise RuntimeError(message)
-        entries = merged(self.load(header))
+        entries = self.load(header)
         start = Position(here.epoch, len(self._head), header.seq)
         replay(entries, self.applied_lines(start, here).records)
         return entries

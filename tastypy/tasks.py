@@ -134,9 +134,8 @@ class TaskDict(PersistentOrderedDict[K, Entry]):
         """Apply what others did, with the mutex held: to an entry that is held field by field, and so its claim is known."""
         held = self._held
         if held is not None and held.changes.put:
-            theirs: dict[Any, Any] = {}
-            for shard in news.shards or ():
-                theirs.update((key, shard[key]) for key in held.changes.put if key in shard)
+            loaded = news.entries or {}
+            theirs: dict[Any, Any] = {key: loaded[key] for key in held.changes.put if key in loaded}
             for record in news.records:
                 for key in theirs.keys() & (theirs.keys() if record.get("clear") else record.get("del", ())):
                     del theirs[key]

@@ -9,7 +9,7 @@ from helpers import exactly
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tastypy.changes import Changes, extend, merged, replace, replay, to_end, to_front
+from tastypy.changes import Changes, extend, replace, replay, to_end, to_front
 
 KEYS = st.sampled_from([*"abcdef", 1, 1.0, True, (0, "x")])
 BASES = st.lists(KEYS, unique=True, max_size=8).map(lambda keys: {key: f"old {key!r}" for key in keys})
@@ -252,11 +252,13 @@ def test_replacing_gives_content_and_order_and_keeps_the_object(one: Memory, oth
 
 
 @given(shards=st.lists(BASES, max_size=4))
-def test_merged_shards_are_one_dict_in_the_order_of_the_shards(shards: list[Memory]) -> None:
+def test_a_dict_is_extended_by_shards_in_their_order(shards: list[Memory]) -> None:
     expected: Memory = {}
     for shard in shards:
         expected.update(shard)
-    assert exactly(merged(shards)) == exactly(expected)
-    memory: Memory = {"before": 1}
+    memory: Memory = {}
+    extend(memory, iter(shards))
+    assert exactly(memory) == exactly(expected)
+    memory = {"before": 1}
     extend(memory, shards)
     assert exactly(memory) == exactly({"before": 1} | expected)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from faults import FailingOS
-from helpers import Opener, append, exactly, files, journal, journals, shards, signed
+from helpers import Opener, append, exactly, files, in_child, journal, journals, shards, signed
 
 from tastypy import (
     POD,
@@ -114,6 +114,38 @@ def opened_shards(failing_os: FailingOS) -> list[str]:
 
     failing_os.before["open"] = note
     return found
+
+
+def test_a_load_that_fails_leaves_an_empty_pod_empty_and_is_done_anew(
+    opened: Opener, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It fills the POD itself, shard by shard."""
+    monkeypatch.setattr("tastypy.reading.PAUSE", 0)
+    opened(shard_bytes=50)
+    late, held = opened(mode="r"), opened()
+    held.hold()
+    held["mine"] = 0
+
+    def fold_thrice() -> None:
+        pod = POD[str, int](path)
+        for number in range(3):
+            pod.update({f"{number} {each}": each for each in range(5)})
+            pod.sync()
+
+    assert in_child(fold_thrice) == 0
+    last = max(path.glob("0*.json"))
+    whole = last.read_bytes()
+    last.write_bytes(whole[:-3])
+    for pod, before in ((late, {}), (held, {"mine": 0})):
+        with pytest.raises(PersistentOrderedDictIntegrityError, match=last.name):
+            pod.refresh()
+        assert pod.copy() == before
+    last.write_bytes(whole)
+    expected = {f"{number} {each}": each for number in range(3) for each in range(5)}
+    assert late.refresh() == expected.keys()
+    held.refresh()
+    assert exactly(late) == exactly(expected)
+    assert exactly(held) == exactly({**expected, "mine": 0})
 
 
 def test_one_fold_later_no_shard_is_loaded(writer: POD[Any, Any], reader: POD[Any, Any], failing_os: FailingOS) -> None:
