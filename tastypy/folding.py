@@ -83,7 +83,7 @@ def advance(store: Store) -> None:
         return
     under_way = _under_way(store)
     if under_way is None:
-        if store.shard_sizes() + here.offset <= _AT_ONCE or here.offset > _TOO_LARGE * store.regular_limit():
+        if store.shard_sizes() + here.offset <= _AT_ONCE or is_too_large(store):
             fold(store)
             return
         taken = _last_number(store)
@@ -94,6 +94,11 @@ def advance(store: Store) -> None:
         store.under_way = under_way = Fold(store, here, store.keys())
     if under_way.is_due(here):
         under_way.step(here)
+
+
+def is_too_large(store: Store) -> bool:
+    """Tell whether the journal is so long that whoever commits next folds it at once."""
+    return store.position is not None and store.position.offset > _TOO_LARGE * store.regular_limit()
 
 
 def fold_up_to(store: Store, seq: int) -> bool:
@@ -363,6 +368,7 @@ def _commit(store: Store, header: form.Header, end: Position, most: int | None) 
             raise UnknownOutcomeError(message, store.path, error.errno) from error
         raise
     store.settle(header, end)
+    store.wrote = end.seq > header.seq  # what came meanwhile is in the new journal
     try:
         with suppress(FileNotFoundError):  # a repair may have had shards only
             _seal(store, header)

@@ -13,7 +13,7 @@ from threading import get_ident
 from typing import Any, Self, TypeVar
 from weakref import WeakMethod
 
-from tastypy import lifecycle
+from tastypy import folding, lifecycle
 from tastypy.changes import plain, replace, replay
 from tastypy.errors import LockTimeout, TastypyError
 from tastypy.format import batch_content
@@ -421,8 +421,24 @@ class Memory(dict[K, V]):
                 raise
             store.sync_journal()  # somebody else is at it, who will fold
             return
+        self._fold_much()
         if error is not None:
             raise error
+
+    def _fold_much(self) -> None:
+        """Fold a journal that a few large batches have made far too long, step by step, lest the next commit has to at once."""
+        store = self._store
+        seq = store.seq
+        try:
+            while store.wrote and folding.is_too_large(store):
+                if store.lock.run(partial(self._fold_up_to, seq), store.timeout, self._meanwhile):
+                    break
+        except (OSError, MemoryError, TastypyError) as error:
+            log.warning("%s: folding failed and is tried again later: %r", store.path, error)
+
+    def _fold_up_to(self, seq: int) -> bool:
+        self._catch_up(locked=True)
+        return self._store.fold_up_to(seq)
 
     def _settle_locked(self) -> TastypyError | None:
         store = self._store

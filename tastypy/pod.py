@@ -146,10 +146,6 @@ class PersistentOrderedDict(SharedDict[K, V]):
         seq = self._store.seq
         return error, seq, self._store.fold_up_to(seq)
 
-    def _fold_up_to(self, seq: int) -> bool:
-        self._catch_up(locked=True)
-        return self._store.fold_up_to(seq)
-
     def refresh(self) -> set[K]:
         """Bring in what others changed, without the lock; return the keys that this changed here."""
         changed: set[K] = set()

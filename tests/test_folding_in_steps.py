@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import Opener, exactly, files, header_of, stored
+from helpers import Opener, exactly, files, header_of, journal, stored
 
 from tastypy import POD, PersistentOrderedDictIntegrityError, check, folding, store
 from tastypy import files as tastypy_files
@@ -390,3 +390,30 @@ def test_descriptors_go_when_a_pod_is_closed_and_not_with_the_collector(
         assert len(os.listdir("/proc/self/fd")) == before
     finally:
         gc.enable()
+
+
+def test_who_closes_after_a_few_large_batches_folds_them_and_lets_others_commit_meanwhile(
+    opened: Opener, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or the next commit of anybody would have to wait for all of it."""
+    monkeypatch.setattr("tastypy.memory._CHEAP", 0)
+    loader = opened(shard_bytes=300)
+    fill(loader)
+    epoch, batch = loader.stats().epoch, 0
+    while loader.stats().epoch == epoch:
+        loader.update({f"more {batch} {number}": "y" * 40 for number in range(50)})
+        batch += 1
+    assert loader.stats().journal_bytes > 3 * LIMIT, "what came since the fold began, one step a batch"
+    expected = loader.copy()
+    lock, steps = loader._store.lock, [0]
+    fold_up_to = folding.fold_up_to
+
+    def step(one: store.Store, seq: int) -> bool:
+        steps.append(lock.busy)
+        return fold_up_to(one, seq)
+
+    monkeypatch.setattr(folding, "fold_up_to", step)
+    loader.close()
+    assert len(steps) > 10, "each with the lock, which is free in between"
+    assert journal(path).read_bytes().count(b"\n") == 1, "the header"
+    assert stored(path) == expected
