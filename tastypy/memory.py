@@ -431,8 +431,10 @@ class Memory(dict[K, V]):
         seq = store.seq
         try:
             while store.wrote and folding.is_too_large(store):
-                if store.lock.run(partial(self._fold_up_to, seq), store.timeout, self._meanwhile):
+                if store.lock.run(partial(self._fold_up_to, seq), 1.0, self._meanwhile):
                     break
+        except LockTimeout:
+            return  # somebody else is at it, who will fold
         except (OSError, MemoryError, TastypyError) as error:
             log.warning("%s: folding failed and is tried again later: %r", store.path, error)
 
