@@ -187,8 +187,9 @@ def _be(program: Program, place: Place, pipe: socket.socket) -> NoReturn:
         try:
             program.run(place.path, tell)
             status = 0
-        except BaseException:  # noqa: BLE001 - told, and the end of this process
+        except BaseException:
             tell(f"WRONG: {traceback.format_exc()}")
+            raise
     finally:
         os._exit(status)
 

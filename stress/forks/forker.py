@@ -145,7 +145,7 @@ class Parent:
                 number += 1
                 self._acknowledged[name] = number
                 time.sleep(0.001 + 0.004 * random.random())
-        except BaseException as error:  # noqa: BLE001 - whatever it is, the main thread raises it
+        except BaseException as error:  # noqa: BLE001 - a thread's exception is lost unless the main thread raises it
             self._errors.append(error)
 
     def run(self, seconds: float, most: int) -> None:
@@ -214,8 +214,9 @@ class Parent:
                 shared.work(name if grandchild else f"{name}'s child")
                 failed = wait_for(grandchild, way) if grandchild > 0 else 0
             status = 1 if failed else 0
-        except BaseException:  # noqa: BLE001 - it ends here
+        except BaseException:
             sys.excepthook(*sys.exc_info())
+            raise
         finally:
             os._exit(status)
 

@@ -102,9 +102,13 @@ def _collecting(action: Callable[[], object], figures: Counter[str]) -> Iterator
         gc.set_threshold(*before)
 
 
+def _store(stage: Stage) -> Any:
+    return stage.two.one._store  # noqa: SLF001 - nothing public begins where the library makes up for an interruption
+
+
 def _interrupt_twice(stage: Stage, _: Entries) -> NoReturn:
     """Raise, and again as soon as the library begins to make up for it: a profile function that raised is not called again."""
-    store: Any = stage.two.one._store  # noqa: SLF001 - the beginning of one of its methods is a point, too
+    store = _store(stage)
 
     def forget() -> NoReturn:
         del store.forget
@@ -171,17 +175,21 @@ def _opens(where: str) -> bool:
     return where.startswith(("files.py", "lock.py"))
 
 
+def _judge_leaks(leaked: int, point: Point, figures: Counter[str]) -> None:
+    if leaked:
+        figures[_LEFT_OPEN] += leaked
+    if leaked > 1 or (leaked and not _opens(point.where[0])):
+        raise WrongError(f"{leaked} descriptors leak")
+
+
 def _play(stage: Stage, after: Entries, point: Point, name: str, action: Action, figures: Counter[str]) -> None:
     added: Entries = {}
     try:
         with suppress(KeyboardInterrupt), point.calls(lambda: action(stage, added)):
             stage.scene.act(stage.two.one)
-        vars(stage.two.one._store).pop("forget", None)  # noqa: SLF001 - see `_interrupt_twice`
+        vars(_store(stage)).pop("forget", None)
         stage.judge(after, added)
-        if leaked := stage.leaked():
-            figures[_LEFT_OPEN] += leaked
-            if leaked > 1 or not _opens(point.where[0]):
-                raise WrongError(f"{leaked} descriptors leak")  # noqa: TRY301 - told like all others
+        _judge_leaks(stage.leaked(), point, figures)
     except Exception as error:
         error.add_note(f"{stage.scene.name}, {name} {point}")
         raise

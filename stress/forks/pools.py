@@ -79,7 +79,7 @@ def terminate_pool(path: Path, chance: random.Random, method: str) -> Counter[st
     for job in range(_TASKS):
         pool.apply_async(*((_claim, (str(path),)) if chance.random() < 0.5 else (_hold, (str(path), job))))
     time.sleep(0.1 * chance.random() + (0.3 if method != "fork" else 0.0))
-    workers = [process.pid for process in pool._pool]  # noqa: SLF001 - to say which one hangs
+    workers = [pid for process in multiprocessing.active_children() if (pid := process.pid)]
     ending = threading.Thread(target=pool.terminate, daemon=True)
     ending.start()
     ending.join(HANGS)

@@ -74,8 +74,9 @@ def judged(calls: Sequence[Call]) -> list[Call]:
                 for other in others[call.subject]
             ):
                 continue
-            if call.name == "refresh":
-                call = call._replace(result=None)  # noqa: PLW2901 - which of them brought a key in cannot be told
+            if call.name == "refresh":  # which of them brought a key in cannot be told
+                found.append(call._replace(result=None))
+                continue
         found.append(call)
     return found
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Collection, Hashable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -124,11 +125,14 @@ class Claimer:
                     self._end(chance.choice([*self._tasks]), chance.choices([*_ENDS], [*_ENDS.values()])[0])
                 case "add":
                     key = f"{self._pieces}-{chance.randrange(_NEW)}"
-                    self._recorder.call("add", (key,), lambda: self.tracker.add_if_absent(key))  # noqa: B023 - at once
+                    self._recorder.call("add", (key,), partial(self._add, key))
                 case "sync":
                     self.tracker.sync()
         for key in [*self._tasks]:
             self._end(key, "release")
+
+    def _add(self, key: str) -> bool:
+        return self.tracker.add_if_absent(key)
 
     def _claim(self) -> str | None:
         task = self.tracker.claim()
