@@ -116,6 +116,31 @@ def opened_shards(failing_os: FailingOS) -> list[str]:
     return found
 
 
+@pytest.mark.parametrize("more", [0, 1, 3])
+@pytest.mark.parametrize("locked", [False, True])
+def test_a_last_line_that_was_taken_back_is_not_kept_where_others_follow_what_stands_there_now(
+    writer: POD[Any, Any], opened: Opener, more: int, *, locked: bool
+) -> None:
+    """Its writer failed after it, and another batch of that length and number was committed in its place."""
+    reader = opened(writer.path, mode="a" if locked else "r")
+    assert reader.refresh() == set(), "its journal is open now"
+    file, seq = journal(Path(writer.path)), seq_of(writer)
+    whole = file.read_bytes()
+    append(file, form.batch_line(seq + 1, b'"put":{"x":1}'))
+    assert reader.refresh() == {"x"}
+    lines = [form.batch_line(seq + 1, b'"put":{"x":2}')]
+    lines += [form.batch_line(seq + 2 + at, b'"put":{"y":%d}' % at) for at in range(more)]
+    with file.open("r+b") as same:
+        same.truncate(len(whole))
+    append(file, b"".join(lines))
+    if locked:
+        reader["z"] = 0
+    else:
+        reader.refresh()
+    assert reader["x"] == 2
+    assert reader.get("y") == (more - 1 if more else None)
+
+
 def test_a_load_that_fails_leaves_an_empty_pod_empty_and_is_done_anew(
     opened: Opener, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
