@@ -10,8 +10,9 @@ from typing import Any, NoReturn, Self, TypeVar
 
 from tastypy.changes import plain
 from tastypy.errors import MissingKeyError, TastypyError
+from tastypy.following import Front
 from tastypy.layers import ABSENT, Layer
-from tastypy.memory import Front, Memory
+from tastypy.memory import Memory
 from tastypy.values import encode_items, encode_key, encode_value, plainly_equal
 from tastypy.views import Items, Keys, Values, keys_backward, keys_forward
 

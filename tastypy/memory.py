@@ -1,4 +1,4 @@
-"""A dict in memory that follows a directory: it catches up, commits layers of changes, rolls them back, and is forked.
+"""A dict in memory that changes the directory that it follows: it commits layers of changes, rolls them back, and is forked.
 
 What users see is `pod`; everything in here is private to the package.
 """
@@ -10,15 +10,14 @@ from collections.abc import Callable
 from fcntl import LOCK_UN, flock
 from functools import partial
 from threading import get_ident
-from typing import Any, Self, TypeVar
-from weakref import WeakMethod
+from typing import Any, TypeVar
 
 from tastypy import folding, lifecycle
-from tastypy.changes import plain, replace, replay
+from tastypy.changes import plain, replace
 from tastypy.errors import LockTimeout, TastypyError
+from tastypy.following import Following
 from tastypy.format import batch_content
-from tastypy.layers import ABSENT, Layer, differing
-from tastypy.reading import News
+from tastypy.layers import ABSENT, Layer
 from tastypy.store import Store
 from tastypy.transactions import leave
 from tastypy.values import encode_key, encode_value, plainly_equal, type_of_default
@@ -32,145 +31,21 @@ T = TypeVar("T")
 _CHEAP = 1 << 20  # bytes of a POD that is folded whenever somebody is done with it
 
 
-class Front:
-    """The first keys of a dict, so that taking them one by one does not look at each deleted one again and again."""
+class Memory(Following[K, V]):
+    """The dict and what it takes to share it. A subclass calls `_begin`."""
 
-    __slots__ = ("gone", "keys")
-
-    def __init__(self, memory: dict[Any, Any]) -> None:
-        # half of them: taking all from the front is then a matter of n log n steps, all of them in C
-        half = len(memory) // 2 + 1
-        self.keys = [key for key, _ in zip(dict.keys(memory), range(half), strict=False)][::-1]
-        self.gone: set[Any] = set()
-
-    def next(self) -> Any:
-        """Return the first key that is still there, or ABSENT if there may be others only."""
-        while self.keys:
-            key = self.keys[-1]
-            if key not in self.gone:
-                return key
-            self.keys.pop()
-        return ABSENT
-
-
-def _weakly(method: Callable[[], T | None]) -> Callable[[], T | None]:
-    """Return a function that does what `method` does without keeping its object, and returns None without that."""
-    weak = WeakMethod(method)
-    return lambda: known() if (known := weak()) is not None else None
-
-
-class Memory(dict[K, V]):
-    """The dict and what it takes to share it. A subclass sets `_store` and calls `_begin`."""
-
-    __slots__ = ("__weakref__", "_default", "_depth", "_front", "_held", "_layer", "_noted", "_store")
-
-    _store: Store
+    __slots__ = ("_default", "_depth")
 
     def _begin(self, store: Store, default: type_of_default) -> None:
-        self._store = store
+        self._follow(store)
         self._default = default
         self._depth = 0  # of holds
-        self._held: Layer | None = None  # what is held; there may be some left when `_depth` is 0 again
-        self._layer: Layer | None = None  # of the innermost transaction
-        self._front: Front | None = None
-        # the keys (only those count) whose values may have changed, in order, put here before they do, for a subclass that
-        # keeps figures; ABSENT among them: any key
-        self._noted: dict[Any, Any] | None = None
-        store.keys, store.room = _weakly(self._keys), _weakly(self._room)
         lifecycle.opened(self)
         try:
             self._look()
         except BaseException:
             lifecycle.closed(self)
             raise
-
-    # --- what others did
-
-    def _catch_up(self, *, locked: bool, changed: set[Any] | None = None) -> None:
-        """Apply what is new on the disk, with the mutex held; add the keys that changed to `changed`."""
-        news = self._store.news(locked=locked)
-        if news is None:
-            return
-        try:
-            self._apply(news, changed)
-        except BaseException:
-            # A Ctrl-C in the middle: the next read must not find half of it.
-            if self._noted is not None:
-                self._noted[ABSENT] = None
-            self._store.forget()
-            again = self._store.news(locked=locked)
-            if again is not None:
-                self._apply(again, changed)
-            raise
-
-    def _look(self, changed: set[Any] | None = None) -> None:
-        """Catch up without the lock."""
-        lock = self._store.lock
-        with lock.mutex:
-            try:
-                lock.busy = get_ident()
-                self._catch_up(locked=False, changed=changed)
-            finally:
-                lock.busy = 0
-                if lock.deferred:
-                    lock.run_deferred()
-
-    def _meanwhile(self) -> None:
-        self._catch_up(locked=False)
-
-    def _apply(self, news: News, changed: set[Any] | None = None) -> None:
-        store, held, noted = self._store, self._held, self._noted
-        records = news.records
-        if news.entries is self:
-            replay(self, records)
-            if changed is not None:
-                changed.update(dict.keys(self))
-        elif news.entries is not None:
-            fresh = news.entries
-            replay(fresh, records)
-            before = plain(self)
-            if held is not None:
-                held.replay_onto(fresh, before.copy())
-            store.position = self._front = None  # an exception in the middle has everything read anew
-            if changed is not None:
-                changed |= differing(before, fresh)
-            if noted is not None:
-                noted[ABSENT] = None
-            replace(self, fresh)
-        else:
-            if self._front is not None:
-                for record in records:
-                    self._front.gone.update(record.get("del", ()))
-                if any("front" in record or "clear" in record for record in records):
-                    self._front = None
-            if changed is not None:
-                for record in records:
-                    changed.update(record.get("del", ()), record.get("put", ()), self if record.get("clear") else ())
-            if noted is not None:
-                for record in records:
-                    if len(record) != 1 or "put" not in record:  # else as most are
-                        noted.update(dict.fromkeys(dict.keys(self) if record.get("clear") else record.get("del", ())))
-                    noted.update(record.get("put", {}))
-            if held is None:
-                replay(self, records)
-            else:
-                self._front = None
-                held.replay_beneath(records)
-                if changed is not None:
-                    changed -= (held.changes.put.keys() | held.changes.deleted.keys()) - held.moved
-        store.arrive(news)
-
-    def _keys(self) -> list[Any] | None:
-        """Return all keys in the order of the directory, with the lock held; None where something is not written yet."""
-        return list(dict.keys(self)) if self._held is None and self._layer is None else None
-
-    def _room(self) -> Self | None:
-        """Return this memory, to be filled with everything there is, if there is nothing in it; None if there is."""
-        if self or self._held is not None or self._layer is not None:
-            return None
-        if self._noted is not None:
-            self._noted[ABSENT] = None
-        return self
 
     # --- changes
 

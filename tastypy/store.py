@@ -20,7 +20,6 @@ from tastypy import files, folding, health, opening
 from tastypy import format as form
 from tastypy import lock as locks
 from tastypy.changes import replay
-from tastypy.directory import Directory
 from tastypy.errors import (
     CommitError,
     IncoherentFileSystemError,
@@ -33,6 +32,7 @@ from tastypy.errors import (
     explained,
     storage_error,
 )
+from tastypy.journal import Journal
 from tastypy.reading import PAUSE, TRIES, Doubt, News, Position, read_more, read_news
 
 log = logging.getLogger("tastypy")
@@ -51,18 +51,14 @@ class Stats(NamedTuple):
     epoch: int
 
 
-class Store(Directory):
+class Store(Journal):
     """One object's view of a directory.
 
     Attributes:
-        path, id: of the directory.
-        writable: whether it was opened to be changed.
         lock: of the directory; a reader's is its own and never taken.
         local: whether it lies on a file system that is known to be local.
-        permissions: the bits of new files.
         position: up to where everything was read and applied; None if everything has to be read anew.
         floor: a position that was known for certain before it was forgotten; nothing may end before it.
-        header: of the position's epoch.
         doubt: the last line, if it was read without the lock.
         marked: the greatest offset of the journal that a line said to be on stable storage.
         sealed: the epoch whose line in `.lock` is known to be on stable storage, and its predecessor sealed.
@@ -73,8 +69,6 @@ class Store(Directory):
         room: returns a dict to load everything into, if there is one that is empty, else None.
         limit: bytes that the journal may reach before it is folded.
     """
-
-    _journal = -1  # here, for `__del__` after a Ctrl-C at the first instruction of what follows
 
     def __init__(
         self,
@@ -87,16 +81,11 @@ class Store(Directory):
         shard_bytes: int | None = None,
         load: bool = True,
     ) -> None:
-        self._journal = -1  # its descriptor, on local file systems; and its path and inode
-        self._journal_path, self._inode = "", 0
-        super().__init__(path)
-        self.writable = writable
+        super().__init__(path, writable=writable)
         self.timeout = timeout
         self.position: Position | None = None
-        self.header: form.Header
         self.lock: locks.DirectoryLock
         self.local: bool
-        self.permissions: int
         self.floor: Position | None = None
         self.doubt: Doubt | None = None
         self.marked = 0
@@ -113,7 +102,6 @@ class Store(Directory):
         self.sealed = 0
         self._synced: int | None = None  # the offset up to which fdatasync succeeded, until a line has said so
         self._line = b""  # of .lock, as of the position
-        self._head = b""  # the journal's header line, as of the position
         opening.open_lock(self)
         if not load:  # it is damaged, and about to be repaired
             return
@@ -128,9 +116,6 @@ class Store(Directory):
                 self.close()
                 message = f"{path} was created with {name}={stored}, not {wanted}: leave {name} out"
                 raise SettingsError(message, path)
-
-    def __del__(self) -> None:
-        self._close_journal()  # no I/O: what a file object does that is dropped
 
     # --- opening
 
@@ -278,62 +263,6 @@ class Store(Directory):
         replay(entries, self.applied_lines(start, here).records)
         return entries
 
-    def applied_lines(self, start: Position, here: Position, most: int | None = None) -> form.Lines:
-        """Return batches that were applied, from one position to another in the journal, with the lock held.
-
-        With `most` they are the first ones, that have about so many bytes.
-
-        Raises:
-            PersistentOrderedDictIntegrityError: they are not what they were.
-        """
-        if self._journal >= 0:
-            self._check_head(self._journal)  # else `read_part` does
-        size = here.offset - start.offset
-        text = b""
-        if most is not None and size > most:
-            text = self.read_part(here.epoch, start.offset, most)
-            text = text[: text.rfind(b"\n") + 1]
-        part = bool(text)
-        if not part:  # or a line is longer
-            text = self.read_tail(here.epoch, start.offset)[:size]
-        lines = form.read_lines(text, start.seq)
-        if lines.trouble or lines.seal or (not part and (len(text) != size or lines.seq != here.seq)):
-            path = self.file(files.journal_name(here.epoch))
-            number = self.read_part(here.epoch, 0, start.offset + lines.length).count(b"\n") + 1
-            message = (
-                f"{path}, line {number}: damaged, though it was read before. Nothing was overwritten; "
-                f"`tastypy repair {self.path}` sets the line aside and keeps the rest"
-            )
-            raise PersistentOrderedDictIntegrityError(message, path)
-        return lines
-
-    def read_tail(self, epoch: int, offset: int) -> bytes:
-        """Return the journal of the position's epoch from an offset on."""
-        if self._journal >= 0:
-            return files.read_from(self._journal, offset)
-        return self._read_once(epoch, lambda descriptor: files.read_from(descriptor, offset))
-
-    def read_part(self, epoch: int, offset: int, size: int) -> bytes:
-        """Return up to `size` bytes from an offset of that journal on."""
-        if self._journal >= 0:
-            return files.read_at(self._journal, size, offset)
-        return self._read_once(epoch, lambda descriptor: files.read_at(descriptor, size, offset))
-
-    def _read_once(self, epoch: int, read: Callable[[int], bytes]) -> bytes:
-        descriptor = files.open_to_read(self.file(files.journal_name(epoch)))
-        try:
-            self._check_head(descriptor)
-            return read(descriptor)
-        finally:
-            os.close(descriptor)
-
-    def _check_head(self, descriptor: int) -> None:
-        """Raise if the journal, opened by its name, does not begin as the one that was read: the directory was replaced."""
-        if files.read_at(descriptor, len(self._head), 0) != self._head:
-            self.check_place()
-            message = f"{self.file(files.journal_name(self.header.epoch))}, line 1: the header is not what it was"
-            raise PersistentOrderedDictIntegrityError(message, self.path)
-
     # --- writing
 
     def append(self, content: bytes, *, sync: bool = False) -> Position:
@@ -466,18 +395,6 @@ class Store(Directory):
         """Bring a fold on, the journal being past its limit, with the lock held and the news applied."""
         folding.advance(self)
 
-    def create_journal(self, epoch: int) -> tuple[int, int]:
-        """Create the journal of the first free number from `epoch` on; return the number and the descriptor.
-
-        Who creates it owns the number, for its shards too. Where it is there already, a fold died: its number is not used
-        again, since another host may have seen the dead one's content under it.
-        """
-        while True:
-            try:
-                return epoch, files.create(self.file(files.journal_name(epoch)), self.permissions)
-            except FileExistsError:
-                epoch += 1
-
     def seal(self) -> None:
         """Add the seal to the journal before the header's, unless it is there or this was done; with the lock held.
 
@@ -507,27 +424,6 @@ class Store(Directory):
         self.sealed = header.epoch
 
     # --- what may have happened to the directory
-
-    def _open_journal(self, epoch: int) -> None:
-        path = self.file(files.journal_name(epoch))
-        try:
-            self._journal = files.open_to_append(path) if self.writable else files.open_to_read(path)
-        except FileNotFoundError:
-            self.check_place()
-            raise
-        try:
-            self._check_head(self._journal)
-            self._journal_path, self._inode = path, files.inode_of(self._journal)
-        except BaseException:
-            self._close_journal()
-            raise
-
-    # its arguments are bound for when the interpreter ends
-    def _close_journal(self, close: Callable[[int], None] = os.close, quietly: Any = suppress(OSError)) -> None:  # noqa: B008
-        descriptor, self._journal = self._journal, -1
-        with quietly:  # only on a local file system does it stay open, where closing says nothing of what was written
-            if descriptor >= 0:
-                close(descriptor)
 
     def require_writable(self, what: str) -> None:
         """Raise ReadOnlyError unless the directory was opened to be changed."""

@@ -3,6 +3,8 @@
 import json
 import math
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from stress.bench.comparison import GROUPS, TITLES, Compared, unable
 from stress.bench.figures import Notes, Spread, amount, beyond, percentile, slope, spread
 from stress.bench.peers import OURS, PEERS, Peer
 from stress.bench.record import text_of
-from stress.bench.rows import ROWS, Result
+from stress.bench.rows import ROWS, SLACK, Result, measure
 from stress.bench.tables import cell, table, times
 from stress.bench.workloads import Column, Workload
 
@@ -170,6 +172,24 @@ def test_a_row_is_beyond_its_bound_if_the_median_is() -> None:
     assert not _result(1.0, 0.5, 1.5, 1.5).beyond(2.0)
     assert _result(3.0, 2.0, rate=True).beyond()
     assert _result(3.0)._replace(why="could not be measured").beyond(2.0)
+
+
+@pytest.mark.parametrize(
+    ("quick", "slow_rounds", "rounds", "fails"),
+    [(True, 2, 8, False), (True, 99, 8, True), (True, 0, 2, False), (False, 2, 2, True)],
+)
+def test_a_row_that_few_rounds_have_fail_is_measured_on(
+    tmp_path: Path, quick: bool, slow_rounds: int, rounds: int, fails: bool
+) -> None:
+    costs = iter([3.0] * slow_rounds + [1.0] * 99)
+
+    @contextmanager
+    def prepare(_: Bench) -> Iterator[Sides]:
+        yield Sides(lambda: next(costs), lambda: 1.0)
+
+    result = measure(Pair("name", "one", "other", prepare, 1.0, warm=False), Bench(tmp_path, quick=quick), 2)
+    assert len(result.ratios) == rounds
+    assert result.beyond(SLACK) is fails
 
 
 def test_the_rows_have_the_bounds_that_were_asked_for() -> None:

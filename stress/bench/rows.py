@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from statistics import median
 from typing import Any, NamedTuple
 
-from stress.bench.bench import Bench, Pair
+from stress.bench.bench import Bench, Pair, Sides
 from stress.bench.cells import LeftOutError
 from stress.bench.figures import amount, beyond, spread
 from stress.bench.large import LARGE_PAIRS
@@ -17,6 +17,7 @@ from stress.bench.together import TOGETHER_PAIRS
 
 ROWS = (*PAIRS, *LARGE_PAIRS, *TOGETHER_PAIRS, *TASK_PAIRS)
 SLACK = 2.0  # of --quick, which is for machines with other things to do
+_DOUBTED = 4  # times as many rounds does it take where a row would fail: one or three say little on such a machine
 
 
 class Result(NamedTuple):
@@ -75,24 +76,32 @@ class Result(NamedTuple):
         }
 
 
+def _take(result: Result, sides: Sides, rounds: range) -> None:
+    """Measure these rounds, both sides in turn, the first one changing from time to time; one below 0 is for warmth alone."""
+    pair = result.pair
+    for number in rounds:
+        samples: tuple[list[float], list[float]] = ([], [])
+        for chunk in range(pair.chunks if number >= 0 else 1):
+            for side in (0, 1) if (number + chunk) % 2 else (1, 0):
+                gc.collect()
+                samples[side].append(sides.theirs() if side else sides.ours())
+        ours, theirs = pair.combine(samples[0]), pair.combine(samples[1])
+        if number >= 0:
+            result.ours.append(ours)
+            result.theirs.append(theirs)
+            result.ratios.append(theirs / ours if pair.rate else ours / theirs)
+
+
 def measure(pair: Pair, bench: Bench, rounds: int) -> Result:
-    """Measure a row: both sides in turn, the first one changing from time to time."""
+    """Measure a row: in the quick form with some rounds more where so few have it fail, for the median of all to tell."""
     what = pair.what.format(large=f"{bench.large:,}")
     result = Result(pair, what, pair.against, [], [], [])
     try:
         with pair.prepare(bench) as sides:
             result = result._replace(against=sides.named or pair.against)
-            for number in range(-1 if pair.warm else 0, rounds):
-                samples: tuple[list[float], list[float]] = ([], [])
-                for chunk in range(pair.chunks if number >= 0 else 1):
-                    for side in (0, 1) if (number + chunk) % 2 else (1, 0):
-                        gc.collect()
-                        samples[side].append(sides.theirs() if side else sides.ours())
-                ours, theirs = pair.combine(samples[0]), pair.combine(samples[1])
-                if number >= 0:
-                    result.ours.append(ours)
-                    result.theirs.append(theirs)
-                    result.ratios.append(theirs / ours if pair.rate else ours / theirs)
+            _take(result, sides, range(-1 if pair.warm else 0, rounds))
+            if bench.quick and result.beyond(SLACK):
+                _take(result, sides, range(rounds, _DOUBTED * rounds))
     except (ImportError, LeftOutError) as error:
         return Result(pair, what, pair.against, [], [], [], f"could not be measured: {error}")
     return result
