@@ -17,6 +17,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from stress.hosts import Host, Place
+
 _MEMORY = "/dev/shm"
 
 
@@ -40,6 +42,8 @@ class Trial:
         self.most: int | None = options.rounds
         self.seconds = seconds
         self._paths = 0
+        mounts: Sequence[str] = options.mounts or ()
+        self._hosts = tuple(Host.of(mount, number) for number, mount in enumerate(mounts, 1)) or (Host(place),)
 
     def wants(self, part: str) -> bool:
         """Tell whether this part was asked for, by its name or since none was named."""
@@ -53,6 +57,11 @@ class Trial:
         """Return a path that nothing is at."""
         self._paths += 1
         return self.place / str(self._paths)
+
+    def shared(self) -> Place:
+        """Return a place that nothing is at, and that all hosts see."""
+        self._paths += 1
+        return Place(self._hosts, f"{self.place.name}-{self._paths}")
 
     def rounds(self, share: float = 1.0) -> Iterator[int]:
         """Count rounds until this share of the time is up, or their number is reached; there is at least one."""
@@ -117,6 +126,13 @@ def command(
     parser.add_argument("--seed", type=int, metavar="N", help="of what is random (default: random; it is printed)")
     parser.add_argument(
         "--dir", type=Path, metavar="DIR", help="where the data lies (default: the temporary directory)"
+    )
+    parser.add_argument(
+        "--mounts",
+        nargs="+",
+        metavar="DIR",
+        help="where one file system is mounted, for each host once: what processes share lies there, and they are on these "
+        "hosts in turn; DIR@PID is for a mount of process PID's network and host name",
     )
     if parts:
         parser.add_argument("--only", nargs="+", metavar="PART", choices=parts, help=f"of {', '.join(parts)}")

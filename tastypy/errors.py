@@ -32,6 +32,7 @@ survives pickling, so that it reaches the parent of a worker process whole::
 
 from __future__ import annotations
 
+import errno
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Self
 
@@ -114,7 +115,7 @@ class PermissionDeniedError(TastypyError, PermissionError):
 
 
 class PersistentOrderedDictIntegrityError(TastypyError, ValueError):
-    """A file of the POD is damaged; nothing was overwritten."""
+    """A file of the POD is damaged; nothing was overwritten. `errno` is ENODATA of one that ends too early, ENOENT of a missing one."""
 
 
 class ReadOnlyError(TastypyError, TypeError):
@@ -166,6 +167,19 @@ def explained(path: str) -> Iterator[None]:
         raise
     except OSError as error:
         raise storage_error(path, error) from error
+
+
+def incoherent(path: str, what: str, number: int | None = None) -> IncoherentFileSystemError:
+    """Return the error for what cannot be where every process sees, under the lock, what the others wrote.
+
+    `number` is the errno of the system call that failed, if one did.
+    """
+    message = (
+        f"{path}: {what}: this file system does not show one process's writes to another that holds the lock, or gives it to "
+        "both (or files were put back by hand). Nothing more is written. Use a coherent mount, such as NFS 4, or GlusterFS "
+        "with its performance caches off"
+    )
+    return IncoherentFileSystemError(message, path, number or errno.EIO)
 
 
 def storage_error(path: str, error: OSError) -> StorageError:

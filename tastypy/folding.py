@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 from tastypy import files
 from tastypy import format as form
 from tastypy.changes import Changes
-from tastypy.errors import CommitError, TastypyError, UnknownOutcomeError
+from tastypy.errors import CommitError, TastypyError, UnknownOutcomeError, incoherent
 from tastypy.merging import Order, OutOfOrderError, Piece, add_net_entries, merge
 from tastypy.reading import Position, without_collector
 
@@ -150,6 +150,7 @@ class Fold:
         self._process = os.getpid()
         self._header = store.header
         self._here = here
+        self._last = store.header.last
         self._done = 0
         self._size = store.shard_sizes() + here.offset
         self._new: _Epoch | None = None
@@ -186,7 +187,7 @@ class Fold:
                 if new is None:
                     return False
                 self.drop()
-                header, end = new.finish(self._here.seq, self._later_lines(now))
+                header, end = new.finish(self._here.seq, self._last, self._later_lines(now))
         except BaseException as error:
             self.abandon(error)
             raise
@@ -211,6 +212,7 @@ class Fold:
                 put.update(record.get("put", ()))
             add_net_entries(changes, lines.records, lines.lines)
             at = Position(at.epoch, at.offset + lines.length, lines.seq)
+            self._last = (*self._last, *map(form.stamp, lines.lines[-form.STAMPS :]))[-form.STAMPS :]
             self._done += lines.length
             yield None
         if self._new is None:
@@ -247,7 +249,7 @@ def write_epoch(store: Store, pieces: Iterable[Piece], seq: int) -> None:
         try:
             for piece in pieces:
                 new.add(piece)
-            header, end = new.finish(seq, [])
+            header, end = new.finish(seq, (), [])
         except BaseException as error:
             new.undo(error)
             raise
@@ -282,14 +284,16 @@ class _Epoch:
         files.write_new(store.file(self._written[-1]), data, store.permissions)
         self._shards.append(form.Shard(number, self._number, len(entries), len(data), form.crc_text(data)))
 
-    def finish(self, seq: int, lines: list[bytes]) -> tuple[form.Header, Position]:
-        """Write the header, `seq` being the number of the last batch in the shards, and the lines after that: all but the commit.
+    def finish(self, seq: int, last: tuple[str, ...], lines: list[bytes]) -> tuple[form.Header, Position]:
+        """Write the header, and the lines after the batches that are in the shards: all but the commit.
+
+        `seq` is the number of the last one of these, `last` has the stamps of the last ones.
 
         Return the header, and the position after the lines.
         """
         store, header = self._store, self._header
         new = header._replace(
-            epoch=self._number, before=header.epoch, seq=seq, next=self._free, shards=tuple(self._shards)
+            epoch=self._number, before=header.epoch, seq=seq, next=self._free, shards=tuple(self._shards), last=last
         )
         text = b"".join([new.encode(), *lines])
         descriptor = files.open_to_append(store.file(files.journal_name(self._number)))
@@ -328,6 +332,11 @@ def _failing(store: Store) -> Iterator[None]:
     except OSError as error:
         file = error.filename2 or error.filename  # of a rename, what is in the way
         what = f"{error.strerror}: {file}" if file else error.strerror
+        if error.errno in files.VANISHED and not store.local:  # somebody else folded under the same lock
+            store.check_place()
+            raise incoherent(
+                store.path, f"folding failed ({what}), though nobody else may remove anything", error.errno
+            ) from error
         message = f"{store.path}: folding failed ({what}); the shards and the journal are as before"
         raise CommitError(message, store.path, error.errno) from error
 
@@ -347,9 +356,8 @@ def _take_number(store: Store) -> tuple[int, int]:
 
 def _last_number(store: Store) -> int:
     """Return the last number that a fold of another process has taken, or that of the epoch."""
-    epoch = store.header.epoch
-    while files.is_there(store.file(files.journal_name(epoch + 1))):
-        epoch += 1
+    # not by asking for the next name: once it was missing, a network file system may say so for a minute after it is there
+    epoch = max(name.epoch for name in files.names_in(store.path).values() if name and name.kind == "journal")
     return epoch if store.failed is None or store.failed[2] != epoch else epoch - 1
 
 

@@ -26,6 +26,7 @@ from tastypy.errors import FormatVersionError
 from tastypy.values import decode_key, decode_keys, encode_key, loads
 
 VERSION = 1
+STAMPS = 16  # of the last batches, that a header has: whoever was shown other ones finds that out
 _MARK = re.compile(rb',"synced":(0|[1-9][0-9]{0,18})}\Z')  # nothing in a value or key ends a line like this
 _CRC_FIELD = len(b'{"crc":"9a3f0c12",')
 _BRACE = ord("}")
@@ -93,7 +94,8 @@ class Header(NamedTuple):
     """The first line of a journal: everything that the epoch stands on.
 
     `before` is the epoch before this one (0: none), `seq` the sequence number of the last batch that the shards contain,
-    `next` the next free shard number; the shards are in the order of their keys.
+    `next` the next free shard number; the shards are in the order of their keys. `last` has the `stamp` of the last ones of these
+    batches, the last one at the end, as far as they are known: who wrote another batch of such a number was shown another journal.
     """
 
     id: str
@@ -104,10 +106,13 @@ class Header(NamedTuple):
     shard_bytes: int
     next: int
     shards: tuple[Shard, ...]
+    last: tuple[str, ...] = ()
 
     def encode(self) -> bytes:
         """Return the header line."""
         fields = {"tastypy": VERSION, **self._asdict(), "shards": [list(shard) for shard in self.shards]}
+        if not self.last:
+            del fields["last"]
         return checked(orjson.dumps(fields)[1:])
 
 
@@ -129,7 +134,9 @@ def decode_header(line: bytes, name: str) -> Header | None:
             message = f"{name} is of format {version}, this tastypy reads format {VERSION}: install a newer tastypy"
             raise FormatVersionError(message, name)
         shards = tuple(Shard(*shard) for shard in fields["shards"])
-        header = Header(**{field: fields[field] for field in Header._fields[:-1]}, shards=shards)
+        header = Header(
+            **{field: fields[field] for field in Header._fields[:-2]}, shards=shards, last=tuple(fields.get("last", ()))
+        )
     except (orjson.JSONDecodeError, KeyError, TypeError):
         return None
     return header if _is_header(header) and header.encode()[:-1] == line else None
@@ -140,7 +147,7 @@ def _is_header(header: Header) -> bool:
     numbers = [header.epoch, header.before, header.seq, header.shard_bytes, header.next]
     for shard in header.shards:
         numbers += shard[:-1]
-    texts = [header.id, *(shard.crc for shard in header.shards)]
+    texts = [header.id, *header.last, *(shard.crc for shard in header.shards)]
     return (
         _are(int, *numbers)
         and min(numbers) >= 0 < header.shard_bytes
@@ -177,6 +184,13 @@ def without_mark(line: bytes) -> bytes:
     """Return the line of a batch, with its newline, for another journal: the offset of its "synced" is one of this journal."""
     mark = _mark_of(line)
     return checked(line[_CRC_FIELD : mark.start()] + b"}") if mark else line + b"\n"
+
+
+def stamp(line: bytes) -> str:
+    """Return the crc that the line of a batch, with or without its newline, has in every journal that it may get to."""
+    if b',"synced":' in line:
+        line = without_mark(line.removesuffix(b"\n"))
+    return line[8:16].decode()
 
 
 def seal_line(epoch: int) -> bytes:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypeVar
 
 from tastypy import files
 from tastypy import format as form
-from tastypy.errors import IncoherentFileSystemError, PersistentOrderedDictIntegrityError, TastypyError
+from tastypy.errors import PersistentOrderedDictIntegrityError, TastypyError, incoherent
 
 if TYPE_CHECKING:
     from tastypy.store import Store
@@ -27,7 +27,6 @@ T = TypeVar("T")
 
 TRIES = 100  # how often something that must be there is read again
 PAUSE = 0.01  # seconds in between
-_VANISHED = (errno.ENOENT, errno.ESTALE)
 
 
 class Position(NamedTuple):
@@ -132,9 +131,20 @@ def read_news(store: Store, data: bytes, *, locked: bool) -> News | None:
 
     Raises:
         PersistentOrderedDictIntegrityError: a damaged file.
-        IncoherentFileSystemError: a sequence number out of line.
+        IncoherentFileSystemError: a sequence number out of line; or a file that is missing or ends too early, with the lock held
+            on a file system that is not known to be local: so it looks where others' writes are shown late.
         DirectoryGoneError: the directory was removed or replaced.
     """
+    was_read = store.position is not None or store.floor is not None
+    try:
+        return _read_news(store, data, locked=locked)
+    except PersistentOrderedDictIntegrityError as error:
+        if store.local or not locked or not was_read or error.errno is None:
+            raise
+        raise incoherent(store.path, f"what was whole before is not ({error})") from error
+
+
+def _read_news(store: Store, data: bytes, *, locked: bool) -> News | None:
     for attempt in range(TRIES):
         try:
             line = store.current(data, locked=locked)
@@ -142,14 +152,16 @@ def read_news(store: Store, data: bytes, *, locked: bool) -> News | None:
         except (_ReadAgainError, OSError) as error:
             if isinstance(error, _ReadAgainError):
                 last = error.final
-            elif isinstance(error, TastypyError) or error.errno not in _VANISHED:
+            elif isinstance(error, TastypyError) or error.errno not in files.VANISHED:
                 raise
             else:  # a fold removed the file, or a cache does not know its name yet
-                last = PersistentOrderedDictIntegrityError(
-                    f"{error.filename} is missing, though it must be there", store.path
-                )
+                message = f"{error.filename} is missing, though it must be there"
+                last = PersistentOrderedDictIntegrityError(message, store.path, error.errno)
             store.forget()
             store.check_place()
+            if not store.local:
+                # has a client ask for the directory anew, and forget which names it once found missing
+                files.names_in(store.path)
             if attempt > 2:  # a fold that ran meanwhile needs no pause
                 time.sleep(PAUSE)
             data = store.read_lock_line(locked=locked)
@@ -200,7 +212,8 @@ class _Walk:
         floor = self.store.floor
         known = floor.offset if floor is not None and floor.epoch == epoch else 0
         if end < max(self.marked, known):
-            self.damaged(epoch, end, "damaged, though it was on stable storage")
+            short = end + len(rest) < max(self.marked, known)
+            self.damaged(epoch, end, "damaged, though it was on stable storage", errno.ENODATA if short else None)
         if not cut:
             return
         if trouble == "damaged":
@@ -210,15 +223,15 @@ class _Walk:
             log.warning("%s: a line was lost at offset %d; what follows it was set aside in %s", path, end, aside)
         files.cut(path, end)
 
-    def damaged(self, epoch: int, end: int, what: str) -> NoReturn:
-        """Raise for a line of a journal, at the offset `end`, that must not be as it is."""
+    def damaged(self, epoch: int, end: int, what: str, number: int | None = None) -> NoReturn:
+        """Raise for a line of a journal, at the offset `end`, that must not be as it is; `number` is the error's errno."""
         path = self.store.file(files.journal_name(epoch))
-        number = files.read_file(path)[:end].count(b"\n") + 1
+        line = files.read_file(path)[:end].count(b"\n") + 1
         message = (
-            f"{path}, line {number}: {what}. Nothing was overwritten; "
+            f"{path}, line {line}: {what}. Nothing was overwritten; "
             f"`tastypy repair {self.store.path}` sets the line aside and keeps the rest"
         )
-        error = PersistentOrderedDictIntegrityError(message, path)
+        error = PersistentOrderedDictIntegrityError(message, path, number)
         raise error if self.locked else _ReadAgainError(error)
 
     def next_epoch(self, epoch: int) -> int:
@@ -227,14 +240,21 @@ class _Walk:
             self.disorder(f"epoch {epoch} in .lock, after a seal that names {self.seal},")
         return max(epoch, self.seal)
 
+    def follows(self, header: form.Header, here: Position | None) -> None:
+        """Raise unless an epoch can be the next one: after the journal that was read to its end at `here`, and with our batches in it."""
+        if here is not None and header.before == here.epoch and header.seq > here.seq and header.last:
+            self.disorder(
+                f"batch {header.seq}, up to which {files.journal_name(here.epoch)} was folded, after {here.seq}"
+            )
+        for number, stamp in enumerate(header.last, header.seq - len(header.last) + 1):
+            if self.store.own.get(number, stamp) != stamp:
+                self.disorder(
+                    f"batch {number}, which epoch {header.epoch} has with another content than was written here,"
+                )
+
     def disorder(self, what: str) -> NoReturn:
         """Raise for a number that is out of line."""
-        message = (
-            f"{self.store.path}: {what} is out of line: this file system does not show one process's writes to another that "
-            "holds the lock (or files were put back by hand). Nothing more is written. Use a coherent mount, such as "
-            "NFS 4, or GlusterFS with its performance caches off"
-        )
-        error = IncoherentFileSystemError(message, self.store.path, errno.EIO)
+        error = incoherent(self.store.path, f"{what} is out of line")
         raise error if self.locked else _ReadAgainError(error)
 
 
@@ -250,6 +270,7 @@ def _follow(store: Store, epoch: int, *, locked: bool) -> News | None:
     while walk.here is None or walk.here.epoch != epoch:
         walk.header, text = store.read_journal(epoch)
         start = text.find(b"\n") + 1
+        walk.follows(walk.header, None if anew else walk.here)
         if anew or walk.here is None or walk.header.seq > walk.here.seq:
             anew = True
             walk.records.clear()
@@ -278,7 +299,7 @@ def _finish_journal(walk: _Walk, here: Position, epoch: int) -> None:
     try:
         text = walk.store.read_tail(here.epoch, start - 1)
     except OSError as error:
-        if current or error.errno not in _VANISHED:
+        if current or error.errno not in files.VANISHED:
             raise
         walk.here = None
         return

@@ -22,7 +22,6 @@ from tastypy import lock as locks
 from tastypy.changes import replay
 from tastypy.errors import (
     CommitError,
-    IncoherentFileSystemError,
     MissingPODError,
     PersistentOrderedDictIntegrityError,
     ReadOnlyError,
@@ -30,6 +29,7 @@ from tastypy.errors import (
     TastypyError,
     UnknownOutcomeError,
     explained,
+    incoherent,
     storage_error,
 )
 from tastypy.journal import Journal
@@ -67,6 +67,7 @@ class Store(Journal):
         under_way: a fold that is done in steps; left: the files of old epochs that one has still to remove; seen: the last number that another process was seen to have taken.
         keys: returns all keys in the order of the directory as of the position, or None where that is not known.
         room: returns a dict to load everything into, if there is one that is empty, else None.
+        own: the stamps of the last batches that were written here, by their numbers, on file systems that are not known to be local.
         limit: bytes that the journal may reach before it is folded.
     """
 
@@ -100,6 +101,7 @@ class Store(Journal):
         self._durable = durable
         self._synced_at = float("-inf")
         self.sealed = 0
+        self.own: dict[int, str] = {}
         self._synced: int | None = None  # the offset up to which fdatasync succeeded, until a line has said so
         self._line = b""  # of .lock, as of the position
         opening.open_lock(self)
@@ -137,9 +139,9 @@ class Store(Journal):
         try:
             if locked or self.local:
                 return files.read_at(self.lock.open(), form.LOCK_LINE_BYTES + 1, 0)
-            return files.read_file(self.file(files.LOCK))
+            return files.read_rewritten(self.file(files.LOCK), form.LOCK_LINE_BYTES + 1)
         except OSError as error:
-            if error.errno in (errno.ENOENT, errno.ESTALE):
+            if error.errno in files.VANISHED:
                 self.check_place()
             raise
 
@@ -302,6 +304,7 @@ class Store(Journal):
                 descriptor = self._open_remotely(epoch)
                 began = True
                 self._write_and_close(descriptor, line, now, end)
+                self._keep(seq, form.stamp(line))
         except OSError as error:
             if isinstance(error, TastypyError):
                 raise
@@ -320,8 +323,13 @@ class Store(Journal):
     def _check_lock_line(self) -> None:
         # Where the lock was lost meanwhile, a network file system fails here.
         if files.read_at(self.lock.open(), form.LOCK_LINE_BYTES + 1, 0) != self._line:
-            message = f"{self.path}: the epoch changed under the lock, which this file system gave to two at once"
-            raise IncoherentFileSystemError(message, self.path, errno.EIO)
+            raise incoherent(self.path, "the epoch changed under the lock, which was given to two at once")
+
+    def _keep(self, seq: int, stamp: str) -> None:
+        self.own.pop(seq, None)  # of one that was taken back
+        self.own[seq] = stamp
+        if len(self.own) > form.STAMPS:
+            del self.own[next(iter(self.own))]
 
     def _write_and_close(self, descriptor: int, line: bytes, now: float, end: int) -> None:
         try:
@@ -346,14 +354,20 @@ class Store(Journal):
     def _undo(self, here: Position, error: OSError, *, began: bool) -> NoReturn:
         """Cut off what a failed append left, with a fresh descriptor, if it `began` at all, and say what became of it."""
         path = self.file(files.journal_name(here.epoch))
-        if error.errno in (errno.ENOENT, errno.ESTALE):
+        if error.errno in files.VANISHED:
             self.check_place()
         self._close_journal()
         self._synced = None
+        gone = () if self.local else files.VANISHED
+        if not began and error.errno in gone:  # folds removed it, though the lock was held all the time
+            raise incoherent(path, f"it is gone ({error.strerror}), and .lock names it", error.errno) from error
         try:
             if began:
                 files.cut(path, here.offset)
         except OSError as second:
+            if second.errno in gone:
+                what = f"it is gone ({second.strerror}), and .lock names it; whether the change was made shows at its next use"
+                raise incoherent(path, what, error.errno) from error
             message = (
                 f"{path}: writing failed ({error.strerror}), and so did undoing it ({second.strerror}): whether the change "
                 "was made shows when the POD is used again"

@@ -350,9 +350,12 @@ def test_a_journal_that_stays_away_is_named(
     missing = journal(Path(writer.path))
     missing.unlink()
     before = files(Path(writer.path))
-    for use in (reader.refresh, lambda: reader.update(x=1)):
-        with pytest.raises(PersistentOrderedDictIntegrityError, match=missing.name):
-            use()
+    with pytest.raises(PersistentOrderedDictIntegrityError, match=missing.name):
+        reader.refresh()
+    # under the lock, on a network file system, that is what one that shows others' writes late looks like
+    error = PersistentOrderedDictIntegrityError if reader._store.local else IncoherentFileSystemError
+    with pytest.raises(error, match=missing.name):
+        reader.update(x=1)
     assert files(Path(writer.path)) == before
 
 
@@ -437,10 +440,13 @@ def test_what_was_on_stable_storage_and_is_not_whole_is_damage_with_file_and_lin
     reader = opened()
     append(file, form.batch_line(seq_of(writer) + 1, b'"put":{"x":1}', before + 500))
     append(file, b"x" * 20 + (b"\n" if damage == "flipped" else b""))
-    for use in (reader.refresh, lambda: reader.update(y=1)):
-        with pytest.raises(PersistentOrderedDictIntegrityError, match=r"line 4.*stable.*repair") as caught:
-            use()
-        assert caught.value.path == str(file)
+    with pytest.raises(PersistentOrderedDictIntegrityError, match=r"line 4.*stable.*repair") as caught:
+        reader.refresh()
+    assert caught.value.path == str(file)
+    # it is shorter than it says: under the lock, on a network file system, it may be that another host's writes are late
+    error = PersistentOrderedDictIntegrityError if reader._store.local else IncoherentFileSystemError
+    with pytest.raises(error, match=rf"{file}, line 4.*stable.*repair"):
+        reader.update(y=1)
     assert file.stat().st_size > before
     assert "x" not in reader
 

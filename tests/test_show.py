@@ -156,7 +156,7 @@ def test_on_a_pipe_it_prints_an_object_each_time_until_ctrl_c(path: Path) -> Non
 
 def test_on_a_pipe_it_prints_pages_with_a_line_between_them(path: Path) -> None:
     Tracker[str](path).close()
-    process = watch(path, "--interval", "0.01")
+    process = watch(path, "--interval", "0.01", env={**os.environ, "COLUMNS": "500"})  # the path has to fit
     lines = [hear(process) for _ in range(9)]
     page = [str(path), lines[1], "0 open, 0 claimed, 0 failed", "there are no tasks yet"]
     assert lines == [*page, "", *page]

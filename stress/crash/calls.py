@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Protocol
 from unittest import mock
 
 from stress.command import WrongError
-from tastypy import LocksUnsupportedError, StorageError, TastypyError, files
+from tastypy import IncoherentFileSystemError, LocksUnsupportedError, StorageError, TastypyError, files
 
 if TYPE_CHECKING:
     import random
@@ -71,7 +71,7 @@ class Tell:
     def error(self, error: TastypyError) -> None:
         """Tell of a failure; raise unless its error is one that the file system's failures are documented to be."""
         self(f"error {error.errno}")
-        if not isinstance(error, StorageError | LocksUnsupportedError):
+        if not isinstance(error, StorageError | LocksUnsupportedError | IncoherentFileSystemError):
             raise error
         name = os.strerror(error.errno or 0)
         if not (error.path or "").startswith(self._path) or self._path not in str(error) or name not in str(error):

@@ -25,7 +25,7 @@ from stress.judging import (
     same,
 )
 from stress.steps import perhaps_in_steps
-from tastypy import POD, TastypyError, UnknownOutcomeError, files
+from tastypy import POD, IncoherentFileSystemError, TastypyError, UnknownOutcomeError, files
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -91,7 +91,7 @@ class Changing(NamedTuple):
             self.writer.commit(pod, change)
         except TastypyError as error:
             tell.error(error)
-            unknown = isinstance(error, UnknownOutcomeError)
+            unknown = isinstance(error, UnknownOutcomeError | IncoherentFileSystemError)
         else:
             return True
         if pod.dirty():  # what is held stays so

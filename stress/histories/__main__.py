@@ -85,6 +85,7 @@ def share(trial: Trial, chance: random.Random, figures: Counter[str]) -> None:
     """Play a round on a POD, and judge its pieces."""
     plan = Plan(
         place=trial.path(),
+        pod=trial.shared(),
         seed=chance.randrange(1 << 30),
         keys=chance.randint(3, 5),
         options={"shard_bytes": chance.choice([1, 30, 200]), "gzipped": chance.random() < 0.2},
@@ -114,20 +115,21 @@ def share(trial: Trial, chance: random.Random, figures: Counter[str]) -> None:
         entries = max((call for call in calls if call.name == "items"), key=lambda call: call.start).result
     figures["kills"] += len(crew.killed)
     figures["forks in between"] += sum(call.name == "fork" for call in recorded(plan.place, crew.killed))
+    plan.pod.remove()
     shutil.rmtree(plan.place)
 
 
 def claim(trial: Trial, chance: random.Random, figures: Counter[str]) -> None:
     """Play a round on a tracker, and judge its pieces."""
-    place, seed = trial.path(), chance.randrange(1 << 30)
+    place, shared, seed = trial.path(), trial.shared(), chance.randrange(1 << 30)
     place.mkdir()
     options: dict[str, Any] = {"shard_bytes": chance.choice([1, 100, 1000])}
-    with Tracker[str](place / "tracker", **options) as tracker, Crew() as crew:
+    with Tracker[str](shared.path(), **options) as tracker, Crew() as crew:
         tracker.add_many(START)
         heir = tracker if chance.random() < 0.5 else None
         for subject in range(1, chance.randint(2, 5) + 1):
-            crew.start(subject, partial(Claimer, place, seed, subject, heir, options))
-        _play(crew, chance, lambda subject: Claimer(place, seed, subject, None, options))
+            crew.start(subject, partial(Claimer, place, shared, seed, subject, heir, options))
+        _play(crew, chance, lambda subject: Claimer(place, shared, seed, subject, None, options))
     state = Tasks(frozenset(START))
     for calls in crew.pieces([*recorded(place, crew.killed), *map(death, crew.killed)]):
         decide(calls, state, step, ("rest",), figures)
@@ -135,6 +137,7 @@ def claim(trial: Trial, chance: random.Random, figures: Counter[str]) -> None:
         claims = [call for call in calls if call.name == "claim" and not call.pending]
         figures.update({"claims": len(claims), "claims of nothing": sum(call.result is None for call in claims)})
     figures["kills"] += len(crew.killed)
+    shared.remove()
     shutil.rmtree(place)
 
 

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from stress.histories.linear import Call
 from stress.histories.pieces import Killed, Recorder, nap
+from stress.hosts import Place
 from tastypy import Task, Tracker
 
 _CALLS = {"claim": 8, "end": 6, "add": 1.5, "sync": 0.3}
@@ -94,9 +95,15 @@ class Claimer:
     """A process that claims tasks, one or several at a time, and ends them, within a piece."""
 
     def __init__(
-        self, place: Path, seed: int, subject: int, tracker: Tracker[str] | None, options: dict[str, Any]
+        self,
+        place: Path,
+        shared: Place,
+        seed: int,
+        subject: int,
+        tracker: Tracker[str] | None,
+        options: dict[str, Any],
     ) -> None:
-        self._place = place
+        self._path = shared.path() if tracker is not None else shared.enter(subject)
         self._seed = seed
         self._subject = subject
         self._tracker = tracker
@@ -109,7 +116,7 @@ class Claimer:
     def tracker(self) -> Tracker[str]:
         """The tracker, which is opened when it is needed first."""
         if self._tracker is None:
-            self._tracker = Tracker(self._place / "tracker", timeout=30, **self._options)
+            self._tracker = Tracker(self._path, timeout=30, **self._options)
         return self._tracker
 
     def play(self) -> None:

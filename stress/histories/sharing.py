@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from stress.histories.pieces import Recorder, nap
 from stress.histories.plain import perform
+from stress.hosts import Place
 from tastypy import POD
 
 _WRITER = {
@@ -41,9 +42,10 @@ CHILDREN = 1000  # of a subject at most, numbered from `subject * CHILDREN` on
 
 
 class Plan(NamedTuple):
-    """What a round is about: where its files are, and how the POD is opened."""
+    """What a round is about: where its files are, where the POD is, and how it is opened."""
 
     place: Path
+    pod: Place
     seed: int
     keys: int
     options: dict[str, Any]
@@ -51,11 +53,11 @@ class Plan(NamedTuple):
     @property
     def exists(self) -> bool:
         """Whether the POD has been created."""
-        return (self.place / "pod").exists()
+        return self.pod.path().exists()
 
-    def open(self, mode: str = "a") -> POD[str, Any]:
+    def open(self, mode: str = "a", path: Path | None = None) -> POD[str, Any]:
         """Open the POD."""
-        return POD(self.place / "pod", mode=mode, timeout=30, **(self.options if mode == "a" else {}))
+        return POD(path or self.pod.path(), mode=mode, timeout=30, **(self.options if mode == "a" else {}))
 
 
 def _operation(chance: random.Random, kinds: dict[str, float], keys: int, unique: int) -> tuple[str, tuple[Any, ...]]:
@@ -99,6 +101,7 @@ class Sharer:
         self._plan = plan
         self._subject = subject
         self._pod: Any = pod
+        self._path = plan.pod.path() if pod is not None else plan.pod.enter(subject)
         self._mode = mode
         self._pieces = 0
         self._recorders = [Recorder(plan.place, subject * LANES + number, subject) for number in range(threads)]
@@ -154,7 +157,7 @@ class Sharer:
                 self._call(number, name, arguments)
 
     def _open(self) -> None:
-        self._pod = self._plan.open(self._mode)
+        self._pod = self._plan.open(self._mode, self._path)
 
     def _call(self, number: int, name: str, arguments: tuple[Any, ...]) -> None:
         self._recorders[number].call(name, arguments, lambda: perform(self._pod, name, arguments))

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stress.command import Trial, WrongError, command
+from stress.hosts import Place
 from stress.recount import recount
 from stress.tracker.worker import INTERRUPTED, Plan, lines_of, work
 from tastypy import POD, Task
@@ -250,11 +251,12 @@ def judge_directory(plan: Plan) -> None:
         raise WrongError(message)
 
 
-def play(place: Path, chance: random.Random) -> Counter[str]:
+def play(shared: Place, place: Path, chance: random.Random) -> Counter[str]:
     """Play one round; return its figures."""
     place.mkdir()
     plan = Plan(
-        path=place / "tracker",
+        tracker=shared,
+        place=place,
         seed=chance.randrange(1 << 30),
         tasks=chance.randint(50, 200),
         max_tries=chance.choice([0, 0, 2, 4]),
@@ -287,8 +289,9 @@ def play(place: Path, chance: random.Random) -> Counter[str]:
 def _play_all(trial: Trial) -> None:
     with trial.part("workers of a tracker") as figures:
         for number in trial.rounds():
-            path = trial.path()
-            figures.update(play(path, trial.chance(number)))
+            shared, path = trial.shared(), trial.path()
+            figures.update(play(shared, path, trial.chance(number)))
+            shared.remove()
             shutil.rmtree(path)
 
 

@@ -17,6 +17,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from stress.hosts import Place
 from stress.recount import recount
 from tastypy import Task, Tracker
 
@@ -41,9 +42,10 @@ class InterruptError(BaseException):
 
 
 class Plan(NamedTuple):
-    """What a round is about: where its files are, its tasks, and how they are worked on."""
+    """What a round is about: where the tracker and the files about it are, its tasks, and how they are worked on."""
 
-    path: Path
+    tracker: Place
+    place: Path
     seed: int
     tasks: int
     max_tries: int
@@ -54,12 +56,12 @@ class Plan(NamedTuple):
     @property
     def log(self) -> Path:
         """The file of what was done."""
-        return self.path.with_name("log")
+        return self.place / "log"
 
     @property
     def locks(self) -> Path:
         """The file with a byte to lock for each task."""
-        return self.path.with_name("locks")
+        return self.place / "locks"
 
     def children(self, key: str) -> list[str]:
         """Return the tasks that this one adds: up to two, and some of them up to two more."""
@@ -73,9 +75,14 @@ class Plan(NamedTuple):
             keys += self.children(key)
         return keys
 
-    def open(self) -> Tracker[str]:
+    @property
+    def path(self) -> Path:
+        """The tracker's, as who judges sees it."""
+        return self.tracker.path()
+
+    def open(self, path: Path | None = None) -> Tracker[str]:
         """Open the tracker."""
-        return Tracker(self.path, self.max_tries, timeout=60, **self.options)
+        return Tracker(path or self.path, self.max_tries, timeout=60, **self.options)
 
 
 class Worker:
@@ -88,7 +95,7 @@ class Worker:
         self._bytes = {key: place for place, key in enumerate(plan.all_keys())}
         self._log = os.open(plan.log, os.O_WRONLY | os.O_APPEND)
         self._locks = os.open(plan.locks, os.O_RDWR)
-        self._tracker = plan.open()
+        self._tracker = plan.open(plan.tracker.enter(number))
 
     def run(self) -> None:
         """Work until nothing is left to do."""
