@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 from functools import partial
 from typing import Any, NoReturn
@@ -82,7 +81,7 @@ class Directory:
         header = form.decode_header(text[: text.find(b"\n") + 1], path)
         if header is None:
             message = f"{path}, line 1: the header is damaged; `tastypy repair {self.path}` keeps what can be read"
-            raise PersistentOrderedDictIntegrityError(message, path, None if b"\n" in text else errno.ENODATA)
+            raise PersistentOrderedDictIntegrityError(message, path)
         if header.id != self.id:
             self.check_place()
             message = f"{path} is of directory {header.id}, {files.LOCK} of {self.id}: one of them was put here by hand; remove that one"

@@ -115,7 +115,7 @@ class PermissionDeniedError(TastypyError, PermissionError):
 
 
 class PersistentOrderedDictIntegrityError(TastypyError, ValueError):
-    """A file of the POD is damaged; nothing was overwritten. `errno` is ENODATA of one that ends too early, ENOENT of a missing one."""
+    """A file of the POD is damaged; nothing was overwritten."""
 
 
 class ReadOnlyError(TastypyError, TypeError):

@@ -6,11 +6,10 @@ together may be a matter of time, and is read again.
 
 from __future__ import annotations
 
-import errno
 import gc
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypeVar
 
@@ -131,15 +130,15 @@ def read_news(store: Store, data: bytes, *, locked: bool) -> News | None:
 
     Raises:
         PersistentOrderedDictIntegrityError: a damaged file.
-        IncoherentFileSystemError: a sequence number out of line; or a file that is missing or ends too early, with the lock held
-            on a file system that is not known to be local: so it looks where others' writes are shown late.
+        IncoherentFileSystemError: a sequence number out of line; or a damaged file, with the lock held on a file system that is
+            not known to be local, of a directory that was whole before: so it looks where others' writes are shown late.
         DirectoryGoneError: the directory was removed or replaced.
     """
     was_read = store.position is not None or store.floor is not None
     try:
         return _read_news(store, data, locked=locked)
     except PersistentOrderedDictIntegrityError as error:
-        if store.local or not locked or not was_read or error.errno is None:
+        if store.local or not locked or not was_read:
             raise
         raise incoherent(store.path, f"what was whole before is not ({error})") from error
 
@@ -156,7 +155,7 @@ def _read_news(store: Store, data: bytes, *, locked: bool) -> News | None:
                 raise
             else:  # a fold removed the file, or a cache does not know its name yet
                 message = f"{error.filename} is missing, though it must be there"
-                last = PersistentOrderedDictIntegrityError(message, store.path, error.errno)
+                last = PersistentOrderedDictIntegrityError(message, store.path)
             store.forget()
             store.check_place()
             if not store.local:
@@ -196,6 +195,8 @@ class _Walk:
             self.damaged(here.epoch, end - lines.last, f"a seal that names epoch {lines.seal}")
         if lines.trouble:
             self.trouble(here.epoch, end, text[lines.length :], lines.trouble, cut=cut)
+        if self.store.own and here.seq < next(reversed(self.store.own)):  # it was read before, and has to be again
+            self._match([*map(form.stamp, lines.lines)], lines.seq, here.epoch)
         if known > len(lines.records):
             self.disorder(f"batch {lines.seq} at the end of {files.journal_name(here.epoch)}")
         self.records += lines.records[known:]
@@ -212,8 +213,7 @@ class _Walk:
         floor = self.store.floor
         known = floor.offset if floor is not None and floor.epoch == epoch else 0
         if end < max(self.marked, known):
-            short = end + len(rest) < max(self.marked, known)
-            self.damaged(epoch, end, "damaged, though it was on stable storage", errno.ENODATA if short else None)
+            self.damaged(epoch, end, "damaged, though it was on stable storage")
         if not cut:
             return
         if trouble == "damaged":
@@ -223,15 +223,15 @@ class _Walk:
             log.warning("%s: a line was lost at offset %d; what follows it was set aside in %s", path, end, aside)
         files.cut(path, end)
 
-    def damaged(self, epoch: int, end: int, what: str, number: int | None = None) -> NoReturn:
-        """Raise for a line of a journal, at the offset `end`, that must not be as it is; `number` is the error's errno."""
+    def damaged(self, epoch: int, end: int, what: str) -> NoReturn:
+        """Raise for a line of a journal, at the offset `end`, that must not be as it is."""
         path = self.store.file(files.journal_name(epoch))
-        line = files.read_file(path)[:end].count(b"\n") + 1
+        number = files.read_file(path)[:end].count(b"\n") + 1
         message = (
-            f"{path}, line {line}: {what}. Nothing was overwritten; "
+            f"{path}, line {number}: {what}. Nothing was overwritten; "
             f"`tastypy repair {self.store.path}` sets the line aside and keeps the rest"
         )
-        error = PersistentOrderedDictIntegrityError(message, path, number)
+        error = PersistentOrderedDictIntegrityError(message, path)
         raise error if self.locked else _ReadAgainError(error)
 
     def next_epoch(self, epoch: int) -> int:
@@ -246,11 +246,13 @@ class _Walk:
             self.disorder(
                 f"batch {header.seq}, up to which {files.journal_name(here.epoch)} was folded, after {here.seq}"
             )
-        for number, stamp in enumerate(header.last, header.seq - len(header.last) + 1):
+        self._match(header.last, header.seq, header.epoch)
+
+    def _match(self, stamps: Sequence[str], seq: int, epoch: int) -> None:
+        """Raise if one of the batches up to number `seq`, with these stamps, was written here with another content."""
+        for number, stamp in enumerate(stamps, seq - len(stamps) + 1):
             if self.store.own.get(number, stamp) != stamp:
-                self.disorder(
-                    f"batch {number}, which epoch {header.epoch} has with another content than was written here,"
-                )
+                self.disorder(f"batch {number}, which epoch {epoch} has with another content than was written here,")
 
     def disorder(self, what: str) -> NoReturn:
         """Raise for a number that is out of line."""

@@ -230,6 +230,7 @@ def test_a_line_that_was_read_without_the_lock_and_cut_off_again_is_forgotten(
         append(file, form.batch_line(seq, b'"put":' + put))
         expected |= json.loads(put)
     writer._store.position = None  # as after a commit that failed
+    writer._store.own.clear()
     writer.close()
     if locked:
         reader["z"] = 1
@@ -443,7 +444,7 @@ def test_what_was_on_stable_storage_and_is_not_whole_is_damage_with_file_and_lin
     with pytest.raises(PersistentOrderedDictIntegrityError, match=r"line 4.*stable.*repair") as caught:
         reader.refresh()
     assert caught.value.path == str(file)
-    # it is shorter than it says: under the lock, on a network file system, it may be that another host's writes are late
+    # under the lock, on a network file system, that is what another host's writes that are shown late look like
     error = PersistentOrderedDictIntegrityError if reader._store.local else IncoherentFileSystemError
     with pytest.raises(error, match=rf"{file}, line 4.*stable.*repair"):
         reader.update(y=1)

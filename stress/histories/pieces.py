@@ -26,7 +26,7 @@ from stress.histories.linear import Call, frozen
 if TYPE_CHECKING:
     import random
 
-_PATIENCE = 60  # seconds after which processes count as hanging
+_PATIENCE = 240  # seconds after which processes count as hanging: a network file system may stall for some
 _PIECE, _REST = b"p", b"r"
 
 

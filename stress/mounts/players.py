@@ -53,9 +53,11 @@ class Player:
         logging.getLogger("tastypy").setLevel(logging.CRITICAL)  # of what goes wrong on purpose
         try:
             target(place.enter(number), report)
-        except IncoherentFileSystemError:
-            sys.exit(INCOHERENT)
-        except TastypyError:
+        except Exception as error:
+            if _is_told(error):
+                sys.exit(INCOHERENT)
+            if not isinstance(error, TastypyError):
+                raise
             traceback.print_exc()
             sys.exit(REFUSED)
 
@@ -68,6 +70,15 @@ class Player:
             raise WrongError(f"process {self.process.pid} does not end")
         os.close(self._reports)
         return self._told, self.process.exitcode
+
+
+def _is_told(error: BaseException | None) -> bool:
+    """Tell whether an error is that of a mount which does not agree, or came when a POD was closed after that one."""
+    while error is not None:
+        if isinstance(error, IncoherentFileSystemError):
+            return True
+        error = error.__context__
+    return False
 
 
 def writer(played: Round, known: Known) -> Callable[[Path, int], None]:

@@ -31,7 +31,9 @@ from tastypy import POD, Task
 if TYPE_CHECKING:
     from multiprocessing.context import ForkProcess
 
-_PATIENCE = 60  # seconds that a round may take
+_PATIENCE = (
+    240  # seconds that a round may take: on an emulated machine, or while a network file system stalls, it is slow
+)
 _HOW = {  # what is done to a worker, and how often
     "kill": 3,
     "terminate": 2,

@@ -82,7 +82,7 @@ class Plan(NamedTuple):
 
     def open(self, path: Path | None = None) -> Tracker[str]:
         """Open the tracker."""
-        return Tracker(path or self.path, self.max_tries, timeout=60, **self.options)
+        return Tracker(path or self.path, self.max_tries, timeout=120, **self.options)
 
 
 class Worker:
