@@ -308,10 +308,10 @@ def _submit(job: Job, number: int, executor: concurrent.futures.Executor, shown:
                     failure.reraise(job.tracker.path)
     except BaseException as error:
         marker.end()  # by which the others know
-        for future in futures:
-            future.cancel()
+        # those that could be cancelled may never be told so, and would be waited for without end
+        begun = [future for future in futures if not future.cancel()]
         if not isinstance(error, _TerminatedError):
-            _, left = concurrent.futures.wait(futures, 2)
+            _, left = concurrent.futures.wait(begun, 2)
             if left:
                 log.warning("waiting for workers to end what they have in hand; Ctrl-C leaves them to it")
             concurrent.futures.wait(left)

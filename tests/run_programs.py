@@ -38,6 +38,13 @@ class Inline(Executor):
         return future
 
 
+class OnlyOne(Inline):
+    """An executor that is busy for ever after its first call."""
+
+    def submit(self, function: Any, /, *arguments: Any, **options: Any) -> Future[Any]:
+        return Future() if self.calls else super().submit(function, *arguments, **options)
+
+
 def run(path: str, function: str, arguments: str, settings: str) -> None:
     """Call `run`, and say what came of it."""
     options = json.loads(settings)

@@ -250,6 +250,12 @@ def test_no_two_calls_of_an_executor_are_equal_since_some_make_equal_ones_once(t
     assert len(set(executor.calls)) == 3
 
 
+def test_a_call_that_an_executor_never_begins_is_not_waited_for_after_an_error(tracker: Tracker[int]) -> None:
+    """Some never tell their futures that they were cancelled."""
+    with pytest.raises(ZeroDivisionError, match="no 0"):
+        tracker.run(functions.fail, executor=programs.OnlyOne(), workers=2, on_error="raise")
+
+
 # ----------------------------------------------------------------------------------------------------------------- signals
 
 

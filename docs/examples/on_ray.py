@@ -38,6 +38,7 @@ class RayExecutor(Executor):
     def submit(self, function: Callable[..., Any], /, *arguments: Any, **options: Any) -> Future[Any]:
         """Call a function in some worker of Ray."""
         future: Future[Any] = ray.remote(function).remote(*arguments, **options).future()
+        future.set_running_or_notify_cancel()  # so that `run` waits for it when it is interrupted
         return future
 
 
