@@ -17,8 +17,6 @@ PATIENCE = 120
 
 EXAMPLES = Path(__file__).parent.parent / "docs/examples"
 STARTS = range(0, 300_000, 3_000)
-MORE = range(3_000_000, 3_600_000, 3_000)
-"""What is added where a run has to go on for some seconds."""
 
 
 def primes_from(start: int) -> int:
@@ -45,11 +43,12 @@ def assert_all_done(directory: Path, starts: list[int]) -> dict[int, dict[str, A
     return entries
 
 
-def add_more(directory: Path) -> list[int]:
-    """Give the run of an example so much to do that it goes on for some seconds; all there is to do."""
+def add_more(directory: Path, number: int) -> list[int]:
+    """Give the run of an example so many tasks more, each of some 20 ms, that it goes on for a while; all there is to do."""
+    more = range(3_000_000, 3_000_000 + 3_000 * number, 3_000)
     with Tracker[int](directory / "primes.tracker") as tracker:
-        tracker.add_many(MORE)
-    return [*STARTS, *MORE]
+        tracker.add_many(more)
+    return [*STARTS, *more]
 
 
 def wait_for_workers(directory: Path, number: int) -> set[int]:

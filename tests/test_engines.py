@@ -122,7 +122,7 @@ def test_an_example_does_every_task_once_and_stores_every_result(
 def test_a_killed_worker_costs_a_try_at_most_and_the_same_command_goes_on(
     engine: str, tmp_path: Path, short_directory: Path
 ) -> None:
-    starts = add_more(tmp_path)
+    starts = add_more(tmp_path, 80)
     with example(engine, tmp_path, short_directory) as program:
         killed = min(wait_for_workers(tmp_path, 2))
         os.kill(killed, signal.SIGKILL)

@@ -134,7 +134,7 @@ def assert_tried_once(directory: Path, starts: list[int]) -> None:
 
 def test_a_job_of_an_array_whose_time_is_up_gives_its_tasks_back_and_queues_again(slurm: Slurm, tmp_path: Path) -> None:
     """What `--signal=B:TERM@60` sends, to the shell of the script alone, is sent here when some have begun."""
-    starts = add_more(tmp_path)
+    starts = add_more(tmp_path, 200)
     job = submit(slurm, "slurm_array.sbatch", tmp_path)
     wait_for_workers(tmp_path, 8)
     slurm("scancel", "--batch", "--signal=TERM", f"{job}_2", f"{job}_4")
@@ -150,7 +150,7 @@ def test_a_job_of_an_array_that_is_cancelled_gives_its_tasks_back_and_does_not_q
     slurm: Slurm, tmp_path: Path
 ) -> None:
     """All of its processes get SIGTERM then, and the program another one from the script."""
-    starts = add_more(tmp_path)
+    starts = add_more(tmp_path, 200)
     job = submit(slurm, "slurm_array.sbatch", tmp_path)
     wait_for_workers(tmp_path, 8)
     slurm("scancel", f"{job}_1")
@@ -163,7 +163,7 @@ def test_the_ranks_of_a_job_whose_time_is_up_give_their_tasks_back_and_it_queues
     slurm: Slurm, tmp_path: Path
 ) -> None:
     """What `--signal=TERM@60` sends, to all but the shell of the script, is sent here when they have begun."""
-    starts = add_more(tmp_path)
+    starts = add_more(tmp_path, 200)
     job = submit(slurm, "slurm_srun.sbatch", tmp_path)
     wait_for_workers(tmp_path, 8)
     slurm("scancel", "--signal=TERM", job)
