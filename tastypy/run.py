@@ -44,6 +44,7 @@ class Job(NamedTuple):
         marker: the worker's name of whoever runs, which is alive as long as the run goes on.
         parent: its host and process.
         ignored: the tokens of claims that it has itself, and that nobody waits for.
+        number: of the executor's call, since dask takes calls that are equal for one, and makes it once.
     """
 
     tracker: ClaimedDict[Any]
@@ -53,6 +54,7 @@ class Job(NamedTuple):
     marker: str
     parent: tuple[str, int]
     ignored: frozenset[str]
+    number: int = 0
 
     def is_here(self) -> bool:
         """Tell whether this is the process that runs."""
@@ -176,10 +178,14 @@ def _sigterm_raises(tracker: ClaimedDict[Any]) -> Iterator[None]:
         yield  # only the main thread gets signals; and a handler of the program's own decides for itself
         return
 
+    came = False
+
     def terminate(number: int, frame: FrameType | None) -> None:
+        nonlocal came
         if os.getpid() != process:  # a child that an executor has forked meanwhile
             lifecycle._on_signal(number, frame)
-        else:
+        elif not came:
+            came = True  # a scheduler sends it to all processes of a job, and the job's shell sends it on: workers let go still
             raise _TerminatedError
 
     signal.signal(signal.SIGTERM, terminate)
@@ -289,8 +295,8 @@ def _submit(job: Job, number: int, executor: concurrent.futures.Executor, shown:
     """Have so many workers of an executor at work until all is done."""
     futures: list[concurrent.futures.Future[Failure | None]] = []
     try:
-        for _ in range(number):  # in here, for a Ctrl-C when some have begun
-            futures.append(executor.submit(work, job))  # noqa: PERF401 - as above
+        for one in range(number):  # in here, for a Ctrl-C when some have begun
+            futures.append(executor.submit(work, job._replace(number=one)))  # noqa: PERF401 - as above
         left = set(futures)
         while left:
             ended, left = concurrent.futures.wait(left, shown.every, concurrent.futures.FIRST_COMPLETED)
@@ -302,10 +308,10 @@ def _submit(job: Job, number: int, executor: concurrent.futures.Executor, shown:
                     failure.reraise(job.tracker.path)
     except BaseException as error:
         marker.end()  # by which the others know
-        for future in futures:
-            future.cancel()
+        # those that could be cancelled may never be told so, and would be waited for without end
+        begun = [future for future in futures if not future.cancel()]
         if not isinstance(error, _TerminatedError):
-            _, left = concurrent.futures.wait(futures, 2)
+            _, left = concurrent.futures.wait(begun, 2)
             if left:
                 log.warning("waiting for workers to end what they have in hand; Ctrl-C leaves them to it")
             concurrent.futures.wait(left)

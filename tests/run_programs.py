@@ -6,6 +6,7 @@ import errno
 import json
 import multiprocessing
 import os
+import pickle
 import signal
 import sys
 import time
@@ -24,10 +25,10 @@ class Inline(Executor):
     """An executor that says nothing of its workers, and does everything at once, where it is, as one does to debug."""
 
     def __init__(self) -> None:
-        self.submitted = 0
+        self.calls: list[bytes] = []
 
     def submit(self, function: Any, /, *arguments: Any, **options: Any) -> Future[Any]:
-        self.submitted += 1
+        self.calls.append(pickle.dumps((function, arguments, options)))
         future: Future[Any] = Future()
         future.set_running_or_notify_cancel()
         try:
@@ -35,6 +36,13 @@ class Inline(Executor):
         except Exception as error:
             future.set_exception(error)
         return future
+
+
+class OnlyOne(Inline):
+    """An executor that is busy for ever after its first call."""
+
+    def submit(self, function: Any, /, *arguments: Any, **options: Any) -> Future[Any]:
+        return Future() if self.calls else super().submit(function, *arguments, **options)
 
 
 def run(path: str, function: str, arguments: str, settings: str) -> None:

@@ -239,9 +239,21 @@ def test_any_executor_will_do(tracker: Tracker[int], monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1, 2})
     executor = programs.Inline()
     assert tracker.run(functions.double, executor=executor).done == 20
-    assert executor.submitted == 3
+    assert len(executor.calls) == 3
     with pytest.raises(ValueError, match="workers"):
         tracker.run(functions.double, executor=executor, workers=0)
+
+
+def test_no_two_calls_of_an_executor_are_equal_since_some_make_equal_ones_once(tracker: Tracker[int]) -> None:
+    executor = programs.Inline()
+    tracker.run(functions.double, executor=executor, workers=3)
+    assert len(set(executor.calls)) == 3
+
+
+def test_a_call_that_an_executor_never_begins_is_not_waited_for_after_an_error(tracker: Tracker[int]) -> None:
+    """Some never tell their futures that they were cancelled."""
+    with pytest.raises(ZeroDivisionError, match="no 0"):
+        tracker.run(functions.fail, executor=programs.OnlyOne(), workers=2, on_error="raise")
 
 
 # ----------------------------------------------------------------------------------------------------------------- signals

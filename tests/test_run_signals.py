@@ -201,6 +201,22 @@ def test_sigterm_ends_all_workers_releases_their_tasks_and_then_the_program(
     assert_nothing_left(tasks)
 
 
+def test_a_second_sigterm_does_not_kill_workers_that_are_about_to_let_go(tasks: Path, gate: Gate) -> None:
+    """A scheduler sends it to every process of a job, and the job's shell sends it on."""
+    program = start_run(tasks, "wait_though_terminated", gate.path, workers=2)
+    begun(program, 2)
+    program.send_signal(signal.SIGTERM)
+    assert [hear(program, PATIENCE) for _ in range(2)] == ["SIGTERM", "SIGTERM"]
+    program.send_signal(signal.SIGTERM)
+    assert program.stdout is not None
+    assert select.select([program.stdout], [], [], 0.3) == ([], [], [])
+    gate.open()
+    assert sum(line.startswith("ended ") for line in rest(program)) == 6
+    assert end(program, PATIENCE) == -signal.SIGTERM
+    assert {(entry["_done"], entry["_tries"]) for entry in stored(tasks).values()} == {(True, 1)}
+    assert_nothing_left(tasks)
+
+
 def test_sigterm_writes_what_the_program_itself_holds(tasks: Path, gate: Gate) -> None:
     program = start_run(tasks, "wait_and_say", gate.path, workers=1, held=True)
     begun(program, 1)
