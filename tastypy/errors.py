@@ -16,6 +16,7 @@ survives pickling, so that it reaches the parent of a worker process whole::
     ├── MissingPODError (FileNotFoundError)               mode="r" where there is no POD
     ├── NotAPODError (ValueError)                         a file, or a directory with other things in it
     ├── NotATrackerError (ValueError)                     a POD with values that are no entries of tasks
+    ├── PeerError (RuntimeError)                          the other side of `tastypy doctor --peer` is not there, or failed
     ├── PermissionDeniedError (PermissionError)           the file system does not let us
     ├── PersistentOrderedDictIntegrityError (ValueError)  a damaged file
     ├── ReadOnlyError (TypeError)                         a change to a POD opened with mode="r"
@@ -107,6 +108,10 @@ class NotAPODError(TastypyError, ValueError):
 
 class NotATrackerError(TastypyError, ValueError):
     """Some values are no entries of tasks: of a POD that was opened as a tracker, or written past the tracker."""
+
+
+class PeerError(TastypyError, RuntimeError):
+    """The other side of an examination by `tastypy doctor --peer` did not come, failed, or left."""
 
 
 class PermissionDeniedError(TastypyError, PermissionError):
