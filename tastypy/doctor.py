@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tastypy import __version__, files, mounts
 from tastypy.dialogue import Dialogue, Room, identity_of_host, is_gone
-from tastypy.errors import PeerError, StorageError
+from tastypy.errors import PeerError, StorageError, explained
 from tastypy.examination import Examination, Findings, examine_alone, in_milliseconds
 
 if TYPE_CHECKING:
@@ -182,7 +182,7 @@ def examine(path: str) -> Report:
         PermissionDeniedError: nothing can be created in it.
     """
     directory = _directory(path)
-    with Room(directory) as room:
+    with explained(directory), Room(directory) as room:
         report = Report(_look(directory, room))
     judge(report)
     return report
@@ -203,13 +203,17 @@ def examine_with_peer(path: str, code: str, *, wait: float, announce: Callable[[
         PermissionDeniedError: nothing can be created in it.
     """
     directory = _directory(path)
-    with Room(directory, code) as room:
+    with explained(directory), Room(directory, code) as room:
         dialogue = Dialogue(room, patience=_SILENCE)
         if room.side == 1:
             announce(f"run this on the other host within {wait:g} s, with the path that the directory has there:")
             announce(f"  tastypy doctor {shlex.quote(directory)} --peer {room.code}")
         try:
-            report = _examine(directory, room, dialogue, wait)
+            report = Report(_look(directory, room), code=room.code)
+            report.other = _meet(report.side, dialogue, wait)
+            announce(f"{report.other.host} is here; this takes about 15 seconds")
+            if not (report.side.flock or report.other.flock):
+                report.findings = Examination(room, dialogue).run()
             if room.side == 1:
                 dialogue.hear()  # the other side has closed everything
             else:
@@ -224,24 +228,19 @@ def examine_with_peer(path: str, code: str, *, wait: float, announce: Callable[[
     return report
 
 
-def _examine(directory: str, room: Room, dialogue: Dialogue, wait: float) -> Report:
-    mine = _look(directory, room)
+def _meet(mine: Side, dialogue: Dialogue, wait: float) -> Side:
+    """Return what the other side knows about its host and mount, when it has come."""
     dialogue.say(mine.as_dict())
     try:
         other = Side.from_dict(dialogue.hear(wait))
     except TypeError:
         message = "the other side has another version of tastypy: install the same one on both"
-        raise PeerError(message, directory) from None
+        raise PeerError(message, mine.path) from None
     if other.version != mine.version:
-        message = (
-            f"{other.host} has tastypy {other.version}, {mine.host} has {mine.version}: install the same one on both"
-        )
-        raise PeerError(message, directory)
+        message = f"{other.host} has tastypy {other.version}, {mine.host} has tastypy {mine.version}: install the same one on both"
+        raise PeerError(message, mine.path)
     dialogue.other = f"the other side ({other.host})"
-    report = Report(mine, other, room.code)
-    if not (mine.flock or other.flock):
-        report.findings = Examination(room, dialogue).run()
-    return report
+    return other
 
 
 def _directory(path: str) -> str:
@@ -276,20 +275,20 @@ def judge(report: Report) -> None:
         for remark in side.remarks():
             if remark.bad:
                 reasons.add(side, remark.text)
-                remedies.add(side, remark.remedy)
             elif report.findings is None:  # what was tried out needs no warning
                 report.notes.append(f"{remark.text}; {remark.remedy}")
         if side.flock:
             reasons.add(side, side.flock)
-            remedies.add(side, _remedy(side))
         if side.free < _LITTLE:
             report.notes.append(f"{_place(side)} is full")
     if report.findings:
         for fault in _faults(report.findings):
             for side in sides:
                 reasons.add(side, fault)
-                remedies.add(side, _remedy(side))
     if reasons:
+        for side in sides:
+            for remedy in _remedies(side, reasons):
+                remedies.add(side, remedy)
         report.verdict = BAD
         report.reasons, report.remedies = reasons.lines(), remedies.lines()
         return
@@ -361,5 +360,9 @@ def _place(side: Side) -> str:
     )
 
 
-def _remedy(side: Side) -> str:
-    return mounts.remedy(side.mount) if side.mount else "put the POD on another file system, such as NFS 4"
+def _remedies(side: Side, reasons: _Texts) -> list[str]:
+    """Return what to change about a side's mount: the options that are known to be wrong, or else whatever such a mount needs."""
+    if not any(_place(side) in places for places in reasons.values()):
+        return []
+    known = [remark.remedy for remark in side.remarks() if remark.bad]
+    return known or [mounts.remedy(side.mount) if side.mount else mounts.ELSEWHERE]

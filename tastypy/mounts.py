@@ -7,6 +7,7 @@ promise, only `tastypy doctor --peer` can tell.
 
 from __future__ import annotations
 
+import os
 import re
 from contextlib import suppress
 from typing import NamedTuple
@@ -34,6 +35,7 @@ GLUSTER = (
     "parallel-readdir, nl-cache and client-io-threads, and mount it with "
     "-o attribute-timeout=0,entry-timeout=0,negative-timeout=0"
 )
+ELSEWHERE = "put the POD on another file system: a local one, or for several hosts NFS 4"
 _ESCAPE = re.compile(r"\\([0-7]{3})")  # a blank, tab, newline, backslash or # in a field
 
 
@@ -69,8 +71,13 @@ class Mount(NamedTuple):
                 return value
         return None
 
+    @property
+    def name(self) -> str:
+        """Where it is, and what."""
+        return f"{self.point} ({self.file_system} from {self.source})"
+
     def __str__(self) -> str:
-        return f"{self.point} ({self.file_system} from {self.source}; {','.join(self.options)})"
+        return f"{self.name[:-1]}; {','.join(self.options)})"
 
 
 class Remark(NamedTuple):
@@ -114,6 +121,29 @@ def mount_of(descriptor: int) -> Mount | None:
                 if line.startswith(wanted):
                     return parse(line)[1]
     return None
+
+
+def mount_at(path: str) -> Mount | None:
+    """Return the mount that a file or directory lies on, or None if the system does not tell."""
+    try:
+        descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        return mount_of(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def advice(path: str) -> str:
+    """Return a sentence or two for an error about a file there: what it lies on, and what to change."""
+    mount = mount_at(path)
+    if mount is None:
+        return f"{ELSEWHERE[0].upper()}{ELSEWHERE[1:]}"
+    if mount.kind == "local":
+        return f"It lies on {mount.name}"
+    what = remedy(mount)
+    return f"It lies on {mount.name}. {what[0].upper()}{what[1:]}"
 
 
 def _mount_id(descriptor: int) -> str:
@@ -183,7 +213,7 @@ def _remarks_on_nfs(mount: Mount) -> list[Remark]:
         found.append(
             Remark(
                 True,
-                "nocto shows old data under a lock: a file is not looked at anew when it is opened",
+                "nocto lets old data be seen under a lock: a file is not looked at anew when it is opened",
                 "mount it without nocto",
             )
         )
@@ -213,4 +243,6 @@ def remedy(mount: Mount) -> str:
         return "set tuneUseGlobalFileLocks = true in beegfs-client.conf on every host"
     if mount.type == "virtiofs":
         return "start virtiofsd with its remote locks on and cache=none, or better, mount by NFS 4 in the guest"
-    return "nothing makes it usable from several hosts: put the POD on another file system, such as NFS 4"
+    if mount.type in _LOCKLESS:
+        return f"nothing makes it usable from several hosts: {ELSEWHERE}"
+    return ELSEWHERE

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypeVar
 
-from tastypy import files
+from tastypy import files, mounts
 from tastypy import format as form
 from tastypy.errors import IncoherentFileSystemError, PersistentOrderedDictIntegrityError, TastypyError
 
@@ -231,8 +231,8 @@ class _Walk:
         """Raise for a number that is out of line."""
         message = (
             f"{self.store.path}: {what} is out of line: this file system does not show one process's writes to another that "
-            "holds the lock (or files were put back by hand). Nothing more is written. Use a coherent mount, such as "
-            "NFS 4, or GlusterFS with its performance caches off"
+            "holds the lock (or files were put back by hand). Nothing more is written. "
+            f"{mounts.advice(self.store.path)}; `tastypy doctor {self.store.path}` tells more"
         )
         error = IncoherentFileSystemError(message, self.store.path, errno.EIO)
         raise error if self.locked else _ReadAgainError(error)

@@ -16,7 +16,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, NamedTuple, NoReturn
 
-from tastypy import files, folding, health, opening
+from tastypy import files, folding, health, mounts, opening
 from tastypy import format as form
 from tastypy import lock as locks
 from tastypy.changes import replay
@@ -320,7 +320,10 @@ class Store(Journal):
     def _check_lock_line(self) -> None:
         # Where the lock was lost meanwhile, a network file system fails here.
         if files.read_at(self.lock.open(), form.LOCK_LINE_BYTES + 1, 0) != self._line:
-            message = f"{self.path}: the epoch changed under the lock, which this file system gave to two at once"
+            message = (
+                f"{self.path}: the epoch changed under the lock, which this file system gave to two at once. "
+                f"{mounts.advice(self.path)}; `tastypy doctor {self.path}` tells more"
+            )
             raise IncoherentFileSystemError(message, self.path, errno.EIO)
 
     def _write_and_close(self, descriptor: int, line: bytes, now: float, end: int) -> None:

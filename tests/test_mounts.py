@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
+from helpers import append, journal
 
-from tastypy import mounts
+from tastypy import POD, IncoherentFileSystemError, LocksUnsupportedError, mounts
 from tastypy.mounts import Mount
 
 
@@ -133,3 +136,73 @@ def test_glusterfs_is_told_every_cache_that_has_to_go() -> None:
     remedy = mounts.remedy(mount("fuse.glusterfs"))
     for word in ("quick-read", "io-cache", "write-behind", "open-behind", "attribute-timeout=0", "entry-timeout=0"):
         assert word in remedy
+
+
+# --- what PODs say about their mount
+
+
+def lies_on(place: Mount | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mounts, "mount_of", lambda descriptor: place)
+
+
+def test_a_pod_where_several_hosts_must_not_use_it_says_so_when_it_is_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    lies_on(mount("nfs", "vers=3", "nolock"), monkeypatch)
+    with POD[str, int](tmp_path / "my.pod") as pod:
+        pod["a"] = 1
+    (record,) = caplog.records
+    for what in (
+        str(tmp_path / "my.pod"),
+        "/mnt (NFS 3 from server:/export",
+        "nolock keeps flock within each host",
+        "vers=4.2",
+    ):
+        assert what in record.getMessage()
+    caplog.clear()
+    POD[str, int](tmp_path / "my.pod", mode="r").close()  # a reader takes no lock
+    lies_on(mount("nfs4", "vers=4.2"), monkeypatch)
+    POD[str, int](tmp_path / "another.pod").close()
+    lies_on(None, monkeypatch)
+    POD[str, int](tmp_path / "a third.pod").close()
+    assert caplog.records == []
+
+
+def test_an_error_for_want_of_locks_names_the_mount_and_what_to_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(descriptor: int, **_: Any) -> bool:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr("tastypy.lock.lock_descriptor", refuse)
+    lies_on(mount("lustre"), monkeypatch)
+    with pytest.raises(
+        LocksUnsupportedError, match=r"It lies on /mnt \(Lustre from server:/export\)\. Mount it with -o flock"
+    ):
+        POD(tmp_path / "my.pod")
+    lies_on(None, monkeypatch)
+    with pytest.raises(LocksUnsupportedError, match="Put the POD on another file system"):
+        POD(tmp_path / "another.pod")
+
+
+def test_an_error_for_old_data_names_the_mount_and_what_to_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pod = POD[str, int](tmp_path / "my.pod")
+    pod["a"] = 1
+    append(journal(tmp_path / "my.pod"), journal(tmp_path / "my.pod").read_bytes().splitlines(keepends=True)[-1])
+    lies_on(mount("fuse.glusterfs", source="server:volume"), monkeypatch)
+    with pytest.raises(IncoherentFileSystemError) as caught:
+        pod["b"] = 2
+    for what in ("It lies on /mnt (GlusterFS from server:volume)", "performance.OPTION off", "tastypy doctor"):
+        assert what in str(caught.value)
+
+
+def test_what_is_wrong_on_a_local_file_system_is_not_the_mounts_fault(tmp_path: Path) -> None:
+    lies = mounts.advice(str(tmp_path))
+    found = of(tmp_path)
+    assert found is not None
+    if found.kind != "local":
+        pytest.skip("the temporary directory is not on a local file system")
+    assert lies == f"It lies on {found.name}"
+    assert mounts.advice("/nonexistent").startswith("Put the POD on another file system")
