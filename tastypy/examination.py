@@ -95,7 +95,7 @@ class Findings:
 
 
 class Holder:
-    """A process of its own that takes the lock, and has it until it is killed, or this process ends."""
+    """A process of its own that takes the lock, and has it until it is killed, at the end of the block, or this process ends."""
 
     _PROGRAM = """\
 import fcntl, os, sys
@@ -167,7 +167,6 @@ def examine_alone(room: Room) -> str:
                 return "a lock that nobody had was not to be had"
             if attempt(descriptor):
                 return "flock gave a lock to two processes of this host at once"
-            holder.kill()
         if take(descriptor, _RELEASE) is None:
             return f"the lock of a killed process was not free after {_RELEASE:g} s"
     except OSError as error:

@@ -236,7 +236,10 @@ def test_a_file_system_that_fails_between_the_two_is_bad(
     assert [code for code, _, _ in ends] == [1, 1]
     for found in verdicts(ends):
         assert found["verdict"] == BAD
-        assert found["measured"][part][count] > 0
+        measured = found["measured"]
+        assert measured[part][count] > 0
+        if count == "let_in":
+            assert measured[part]["attempts"] == measured[part]["let_in"] == 52
         assert any(reason in text for text in found["reasons"])
         assert found["remedies"]
         assert found["measured"]["commit_ms"]["alone"]["commits"] == 0  # a POD is not made there
@@ -257,6 +260,23 @@ def test_a_pod_that_stops_with_an_error_makes_it_bad_on_both_sides(tmp_path: Pat
     for found in verdicts(ends):
         assert found["measured"]["troubles"] == ["a POD stopped: out of line"]
     assert list(tmp_path.iterdir()) == []
+
+
+THE_FIRST_IS_LATE = """
+import time
+from tastypy.examination import Examination
+run = Examination.run
+def run_and_rest(self):
+    findings = run(self)
+    time.sleep(1 if self._room.side == 1 else 0)
+    return findings
+Examination.run = run_and_rest
+"""
+
+
+def test_the_side_that_is_done_first_leaves_the_last_message_for_the_other(tmp_path: Path) -> None:
+    ends = both(tmp_path, QUICK + THE_FIRST_IS_LATE)
+    assert [code for code, _, _ in ends] == [0, 0]
 
 
 def test_the_other_side_that_never_comes_is_an_error_in_time(tmp_path: Path) -> None:
