@@ -1,18 +1,16 @@
 """What `tastypy doctor` tries out: the lock on this host alone, and everything a POD stands on with a second host.
 
-Both sides of an examination run the same code, and take turns by messages (`dialogue`). Each counts what it sees; only in
-`Findings` do the counts come together. Times are differences on one host's own monotonic clock.
+Both sides of an examination run the same code, and take turns by messages (`dialogue`). Each counts what it sees, in its
+`findings`. Times are differences on one host's own monotonic clock.
 """
 
 from __future__ import annotations
 
 import random
-import statistics
 import subprocess
 import sys
 import time
 from contextlib import suppress
-from dataclasses import dataclass, field
 from fcntl import LOCK_UN, flock
 from typing import TYPE_CHECKING, Any, Self
 
@@ -20,6 +18,7 @@ from filelock import lock_descriptor
 
 from tastypy import files
 from tastypy.errors import PeerError, TastypyError
+from tastypy.findings import Findings
 from tastypy.pod import PersistentOrderedDict
 
 if TYPE_CHECKING:
@@ -35,63 +34,6 @@ _TAKING = 5.0  # seconds that a lock may take which is free
 _ALONE, _TOGETHER, _COMMITS = 1.0, 2.0, 300  # seconds of commits of one side, of both at once, and how many are enough
 _STOPPED = "stopped"
 _WIDTH = 16  # bytes of a number in the locked file
-
-
-@dataclass
-class Findings:
-    """What one side saw, or, added up, both.
-
-    Attributes:
-        attempts: for the lock while the other side had it, and `let_in`, how many of them got it.
-        turns: under the lock in the race, and `met`, in how many the other side was there, too.
-        lost: counts that were read, increased and written through the locked file, and are missing at the end.
-        looks: right after the other side wrote, and how often it was old: the end of a file that grows, the locked file
-            through its descriptor, a new name.
-        releases: seconds until the lock of a process that was killed could be had, -1.0 for never.
-        alone: seconds of each commit to a POD while the other side is quiet, and `together`, while it commits, too.
-        lost_commits: increments of a POD's counter that are missing at the end.
-        troubles: what went wrong otherwise, in words.
-    """
-
-    attempts: int = 0
-    let_in: int = 0
-    turns: int = 0
-    met: int = 0
-    lost: int = 0
-    looks: int = 0
-    old_growth: int = 0
-    old_locked: int = 0
-    old_names: int = 0
-    releases: list[float] = field(default_factory=list)
-    alone: list[float] = field(default_factory=list)
-    together: list[float] = field(default_factory=list)
-    lost_commits: int = 0
-    troubles: list[str] = field(default_factory=list)
-
-    def __add__(self, other: Findings) -> Findings:
-        mine, theirs = vars(self), vars(other)
-        return Findings(**{name: mine[name] + theirs[name] for name in mine})
-
-    @property
-    def excludes(self) -> bool:
-        """Whether nobody got a lock that another one had."""
-        return self.let_in == self.met == 0
-
-    @property
-    def fresh(self) -> bool:
-        """Whether all that was written under the lock was seen under the lock."""
-        return self.old_growth == self.old_locked == self.old_names == 0
-
-    @property
-    def flawless(self) -> bool:
-        """Whether nothing at all was wrong."""
-        return (
-            self.excludes
-            and self.fresh
-            and self.lost == self.lost_commits == 0
-            and not self.troubles
-            and -1.0 not in self.releases
-        )
 
 
 class Holder:
@@ -415,14 +357,3 @@ def _timed(commit: Callable[[int], object], seconds: float) -> list[float]:
         times.append(now - last)
         last = now
     return times
-
-
-def in_milliseconds(times: list[float]) -> dict[str, Any]:
-    """Return the median and the longest of the times, for the report."""
-    if not times:
-        return {"commits": 0, "median": None, "longest": None}
-    return {
-        "commits": len(times),
-        "median": round(statistics.median(times) * 1000, 2),
-        "longest": round(max(times) * 1000, 1),
-    }

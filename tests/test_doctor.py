@@ -17,11 +17,9 @@ from typing import Any
 import pytest
 from helpers import in_child
 
-from tastypy import POD, PeerError, PermissionDeniedError, check, dialogue, doctor, files
-from tastypy.dialogue import Dialogue, Room
-from tastypy.doctor import BAD, GOOD, UNPROVEN, Report, Side
-from tastypy.examination import Findings
-from tastypy.mounts import Mount
+from tastypy import POD, PeerError, PermissionDeniedError, check, doctor
+from tastypy.dialogue import Room
+from tastypy.doctor import BAD, GOOD
 
 TASTYPY = [sys.executable, "-m", "tastypy"]
 PATIENCE = 60
@@ -383,28 +381,6 @@ def test_the_examination_of_a_live_process_is_left_alone(tmp_path: Path) -> None
     assert end(process)[0] == 130
 
 
-def test_the_examination_of_another_host_is_left_alone_for_a_day(tmp_path: Path) -> None:
-    room = tmp_path / ".doctor-elsewhere"
-    room.mkdir()
-    (room / "owner-1").write_text(json.dumps(["another boot", "pid:[1]", 2, 3]))
-    hours = time.time() - 20 * 3600
-    os.utime(room, (hours, hours))
-    dialogue.sweep(str(tmp_path))
-    assert [entry.name for entry in tmp_path.iterdir()] == [room.name]
-    days = time.time() - 2 * 86400
-    os.utime(room, (days, days))
-    dialogue.sweep(str(tmp_path))
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_process_that_has_the_id_of_a_dead_one_is_another_one() -> None:
-    mine = dialogue._identity(os.getpid())
-    assert not dialogue._is_dead(json.dumps(mine).encode())
-    assert dialogue._is_dead(json.dumps([*mine[:3], mine[3] - 1]).encode())
-    assert not dialogue._is_dead(json.dumps(["another boot", *mine[1:3], mine[3] - 1]).encode())
-    assert not dialogue._is_dead(json.dumps(mine).encode()[:5])
-
-
 # --- bad input
 
 
@@ -452,137 +428,3 @@ def test_a_read_only_mount_is_refused_by_name(tmp_path: Path) -> None:
         subprocess.run(["umount", tmp_path], check=True)
     assert code == 2
     assert f"{tmp_path} cannot be examined: no permission to write there (Read-only file system)" in errors
-
-
-# --- messages
-
-
-def test_messages_come_in_order_whoever_is_first(tmp_path: Path) -> None:
-    with Room(str(tmp_path), "one") as one, Room(str(tmp_path), "one") as two:
-        here, there = Dialogue(one, patience=0.05), Dialogue(two, patience=0.05)
-        here.say("a")
-        here.say("b")
-        assert [there.hear(), there.hear()] == ["a", "b"]
-        with pytest.raises(PeerError, match="did not come"):  # some turns are used up now
-            here.hear()
-        there.say({"c": None})
-        assert here.hear() == {"c": None}
-        with pytest.raises(PeerError, match="was silent"):
-            here.hear()
-
-
-def test_a_side_hears_why_the_other_one_failed(tmp_path: Path) -> None:
-    with Room(str(tmp_path), "one") as one, Room(str(tmp_path), "one") as two:
-        Dialogue(one, patience=1).fail(ValueError("of this"))
-        with pytest.raises(PeerError, match="the other side failed: of this"):
-            Dialogue(two, patience=1).hear()
-
-
-def test_a_side_whose_room_is_gone_stops_waiting(tmp_path: Path) -> None:
-    with Room(str(tmp_path)) as room:
-        files.remove_directory(room.path)
-        with pytest.raises(PeerError, match="has ended the examination"):
-            Dialogue(room, patience=10).hear()
-
-
-def test_a_room_has_the_permissions_of_its_directory_whatever_the_umask_is(tmp_path: Path) -> None:
-    tmp_path.chmod(0o770)
-    umask = os.umask(0o077)
-    try:
-        with Room(str(tmp_path)) as room:
-            assert os.stat(room.path).st_mode & 0o777 == 0o770
-    finally:
-        os.umask(umask)
-
-
-# --- the verdict
-
-NFS = Mount("/shared", "nfs4", "server:/", ("rw", "vers=4.2", "hard", "local_lock=none"))
-RIGHT = Findings(attempts=52, turns=100, looks=50, releases=[0.01, 0.01], alone=[0.001], together=[0.001])
-
-
-def side(host: str = "one", mount: Mount | None = NFS, *, device: int = 1, flock: str = "") -> Side:
-    return Side("1.0", host, f"boot of {host}", "/shared/pods", mount, device, flock, 10**9)
-
-
-def judged(one: Side, two: Side | None = None, **faults: Any) -> Report:
-    findings = Findings(**{**vars(RIGHT), **faults}) if two else None
-    report = Report(one, two, "code" if two else None, findings)
-    doctor.judge(report)
-    return report
-
-
-def test_a_network_file_system_is_unproven_until_two_hosts_have_examined_it() -> None:
-    report = judged(side())
-    assert report.verdict == UNPROVEN
-    assert "tastypy doctor /shared/pods --peer" in report.remedies[0]
-
-
-def test_two_hosts_that_find_everything_right_make_it_good() -> None:
-    assert judged(side(), side("two")).verdict == GOOD
-    assert judged(side(), side(device=2)).verdict == GOOD  # one host, but two mounts of their own
-
-
-def test_two_sides_through_one_mount_prove_nothing_about_a_network_file_system() -> None:
-    assert judged(side(), side()).verdict == UNPROVEN
-
-
-def test_an_unknown_mount_is_treated_as_a_network_one() -> None:
-    assert judged(side(mount=None)).verdict == UNPROVEN
-    report = judged(side(mount=None), side("two", None), let_in=1)
-    assert report.verdict == BAD
-    assert report.lines()
-
-
-@pytest.mark.parametrize(
-    ("fault", "reason"),
-    [
-        ({"let_in": 1}, "locks do not exclude"),
-        ({"met": 1}, "locks do not exclude"),
-        ({"lost": 1}, "1 counts were lost"),
-        ({"old_growth": 1}, "not seen under the lock"),
-        ({"old_locked": 1}, "not seen under the lock"),
-        ({"old_names": 1}, "not seen under the lock"),
-        ({"releases": [0.1, -1.0]}, "stays taken"),
-        ({"lost_commits": 1}, "1 commits to a POD were lost"),
-        ({"troubles": ["a lock"]}, "a lock"),
-    ],
-)
-def test_each_thing_that_goes_wrong_between_two_hosts_makes_it_bad(fault: dict[str, Any], reason: str) -> None:
-    report = judged(side(), side("two"), **fault)
-    assert report.verdict == BAD
-    assert any(reason in text for text in report.reasons)
-    assert all(text.startswith("/shared (NFS 4.2) on one and /shared (NFS 4.2) on two: ") for text in report.reasons)
-    assert "vers=4.2" in report.remedies[0]
-    assert not Findings(**{**vars(RIGHT), **fault}).flawless
-    assert json.loads(report.as_json())["verdict"] == BAD
-
-
-def test_an_option_that_breaks_locks_is_named_at_once_for_the_host_that_has_it() -> None:
-    bad = NFS._replace(options=("rw", "vers=3", "nolock", "local_lock=all"))
-    assert judged(side(mount=bad)).verdict == BAD
-    report = judged(side(), side("two", bad))
-    assert report.verdict == BAD
-    assert report.reasons == [
-        "/shared (NFS 3) on two: nolock keeps flock within each host, so that two hosts get one lock"
-    ]
-
-
-def test_what_to_change_is_the_option_where_one_is_known_to_be_wrong_and_what_such_a_mount_needs_elsewhere() -> None:
-    bad = NFS._replace(options=("rw", "vers=4.2", "nocto"))
-    report = judged(side(mount=bad), side("two"), old_growth=1)
-    assert report.remedies == [
-        "/shared (NFS 4.2) on one: mount it without nocto",
-        "/shared (NFS 4.2) on two: mount it with vers=4.2, and without nolock, local_lock= or nocto, on every host",
-    ]
-
-
-def test_what_was_tried_out_needs_no_warning() -> None:
-    gluster = Mount("/shared", "fuse.glusterfs", "server:volume", ("rw",))
-    assert judged(side(mount=gluster)).notes
-    assert judged(side(mount=gluster), side("two", gluster)).notes == []
-
-
-def test_a_side_survives_the_journey_through_a_message() -> None:
-    for one in (side(), side(mount=None)):
-        assert Side.from_dict(json.loads(json.dumps(one.as_dict()))) == one
