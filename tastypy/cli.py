@@ -1,10 +1,11 @@
-"""The command `tastypy`: a demonstration, the health of a POD, how it stands with a tracker, and tasks to be tried again."""
+"""The command `tastypy`: a demonstration, the health of PODs and file systems, and a look and a hand at a tracker's tasks."""
 
 from __future__ import annotations
 
 import argparse
 import io
 import os
+import re
 import sys
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -30,6 +31,24 @@ _JSON = """\
   dead               as workers: not alive, but with claims, which go to the next worker that looks for a task
   errors             the newest first: text, count, and of the last task that has it the key, and at, when it failed
 Keys are spelled as in the files, and so as `tastypy retry` takes them.
+
+"""
+
+_DOCTOR_JSON = """\
+--json prints one object, in one line; what --peer has to say before, it says on standard error:
+  path, verdict      the directory; good, unproven or bad
+  reasons, remedies  for the verdict, and what to change or to do next; texts
+  notes              what is good to know; texts
+  code               of the examination by two, or null
+  sides              this host's, and the other's: host, boot, path, version, mount (point, type, source, options) or null, device,
+                     kind (local, network or unknown), flock (what is wrong with it; empty if it works), free (bytes)
+  measured           what both saw together, or null:
+    exclusion        attempts for a lock that the other side had, and let_in, how many got it; turns under the lock in a race,
+                     and met, in how many the other side was there, too; counts_lost, of those that were made under it
+    freshness        looks at what the other side had just written, and how many were old: old_growth, old_locked, old_names
+    release_ms       until the lock of a killed process was free, seen by either side; null for never
+    commit_ms        of a POD, alone and together: commits, median, longest; and commits_lost
+    troubles         what went wrong otherwise; texts
 
 """
 
@@ -130,6 +149,7 @@ until you have looked at them and removed them.
     command.set_defaults(run=_repair)
     _add_status(commands)
     _add_retry(commands)
+    _add_doctor(commands)
     return parser
 
 
@@ -191,6 +211,45 @@ is a str that begins with #. Behind -- a KEY may begin with a dash. What a live 
     command.set_defaults(run=partial(_retry, command))
 
 
+def _add_doctor(commands: argparse._SubParsersAction[_Parser]) -> None:
+    command = _command(
+        commands,
+        "doctor",
+        "find out whether a file system can carry PODs, for one host or for many",
+        """\
+Alone it tells what the directory is mounted from, what the options mean for a POD, and whether locks work on this host:
+
+  tastypy doctor /shared
+
+With --peer, on two hosts, it tries out what PODs stand on: that a lock keeps the other side out, that what was written
+under it is seen under it, that a killed process's lock comes free, how long a commit takes. It takes about 15 seconds.
+The first host prints the command for the second one. Or give both a CODE of your own, in a batch script:
+
+  tastypy doctor /shared --peer
+  srun --nodes=2 --ntasks-per-node=1 tastypy doctor /shared --peer "$SLURM_JOB_ID"
+
+The verdict is good, unproven (nothing is wrong, but it takes a second host to be sure) or bad, with the reason and what to
+change. DIR may be a POD that is in use: it is not touched. Everything is removed at the end, and what a killed doctor left by
+the next one.
+""",
+        _DOCTOR_JSON,
+    )
+    command.add_argument("path", metavar="DIR", help="a directory on the file system, in which you may write")
+    command.add_argument(
+        "--peer",
+        nargs="?",
+        const="",
+        type=_code,
+        metavar="CODE",
+        help="examine it from two hosts (CODE: what the first one printed)",
+    )
+    command.add_argument(
+        "--wait", type=_seconds, default=40.0, metavar="SECONDS", help="for the other side to come (default: 40)"
+    )
+    command.add_argument("--json", action="store_true", help="print all of it as JSON, for scripts")
+    command.set_defaults(run=_doctor)
+
+
 def _command(
     commands: argparse._SubParsersAction[_Parser], name: str, summary: str, description: str, more: str = ""
 ) -> _Parser:
@@ -215,6 +274,12 @@ def _count_of_tries(text: str) -> int:
     if number < 0:
         raise argparse.ArgumentTypeError(f"{number} is less than 0")
     return number
+
+
+def _code(text: str) -> str:
+    if not re.fullmatch(r"[0-9A-Za-z_-]{0,40}", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no code: up to 40 letters, digits, _ and -")
+    return text
 
 
 def _seconds(text: str) -> float:
@@ -279,6 +344,19 @@ def _retry(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
     else:
         print("1 task is open again" if outcome.opened == 1 else f"{outcome.opened:,} tasks are open again")
     return PROBLEMS if outcome.unknown or outcome.held else DONE
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from tastypy import doctor  # noqa: PLC0415 - as above
+
+    if options.peer is None:
+        report = doctor.examine(options.path)
+    else:
+        # with --json, standard output is the report's alone
+        announce = partial(print, file=sys.stderr if options.json else sys.stdout, flush=True)
+        report = doctor.examine_with_peer(options.path, options.peer, wait=options.wait, announce=announce)
+    print(report.as_json() if options.json else "\n".join(report.lines()))
+    return PROBLEMS if report.verdict == doctor.BAD else DONE
 
 
 def _count(problems: list[str]) -> str:

@@ -16,6 +16,7 @@ survives pickling, so that it reaches the parent of a worker process whole::
     ├── MissingPODError (FileNotFoundError)               mode="r" where there is no POD
     ├── NotAPODError (ValueError)                         a file, or a directory with other things in it
     ├── NotATrackerError (ValueError)                     a POD with values that are no entries of tasks
+    ├── PeerError (RuntimeError)                          the other side of `tastypy doctor --peer` is not there, or failed
     ├── PermissionDeniedError (PermissionError)           the file system does not let us
     ├── PersistentOrderedDictIntegrityError (ValueError)  a damaged file
     ├── ReadOnlyError (TypeError)                         a change to a POD opened with mode="r"
@@ -32,7 +33,6 @@ survives pickling, so that it reaches the parent of a worker process whole::
 
 from __future__ import annotations
 
-import errno
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Self
 
@@ -110,6 +110,10 @@ class NotATrackerError(TastypyError, ValueError):
     """Some values are no entries of tasks: of a POD that was opened as a tracker, or written past the tracker."""
 
 
+class PeerError(TastypyError, RuntimeError):
+    """The other side of an examination by `tastypy doctor --peer` did not come, failed, or left."""
+
+
 class PermissionDeniedError(TastypyError, PermissionError):
     """The file system does not allow what the mode needs."""
 
@@ -167,19 +171,6 @@ def explained(path: str) -> Iterator[None]:
         raise
     except OSError as error:
         raise storage_error(path, error) from error
-
-
-def incoherent(path: str, what: str, number: int | None = None) -> IncoherentFileSystemError:
-    """Return the error for what cannot be where every process sees, under the lock, what the others wrote.
-
-    `number` is the errno of the system call that failed, if one did.
-    """
-    message = (
-        f"{path}: {what}: this file system does not show one process's writes to another that holds the lock, or gives it to "
-        "both (or files were put back by hand). Nothing more is written. Use a coherent mount, such as NFS 4, or GlusterFS "
-        "with its performance caches off"
-    )
-    return IncoherentFileSystemError(message, path, number or errno.EIO)
 
 
 def storage_error(path: str, error: OSError) -> StorageError:

@@ -18,6 +18,7 @@ import time
 from contextlib import suppress
 from typing import NamedTuple
 
+from tastypy import mounts
 from tastypy.errors import StorageError
 
 LOCK = ".lock"
@@ -27,15 +28,9 @@ _NAMES = re.compile(
     r"|(?P<worker>worker-[0-9a-f]{16}\.jsonl)"
     r"|(?P<temporary>\.[0-9a-f]{16}\.tmp)"
     r"|(?P<aside>aside-[0-9a-f]{8}-.*)"
-    r"|(?P<other>\.lock|\.nfs.*)"  # a network file system keeps under .nfs… what was removed while it was open
+    # a network file system keeps under .nfs… what was removed while it was open; `tastypy doctor` works in .doctor-…
+    r"|(?P<other>\.lock|\.nfs.*|\.doctor-[0-9A-Za-z_-]{1,40})"
 )
-
-# File systems that show every process of this machine the same bytes at once. Only there a journal's descriptor may stay
-# open, and its size be asked for instead of read. Whatever is not known is taken for a network file system.
-_LOCAL = frozenset(
-    {"bcachefs", "btrfs", "ext2", "ext3", "ext4", "f2fs", "jfs", "overlay", "ramfs", "reiserfs", "tmpfs", "xfs", "zfs"}
-)
-
 
 VANISHED = (errno.ENOENT, errno.ESTALE)  # of a name that another process removed, as different hosts see it
 _STALE_TRIES = 10
@@ -96,6 +91,11 @@ def aside_name(name: str) -> str:
     return f"aside-{random_text(4)}-{name.lstrip('.')}"
 
 
+def examination_name(code: str) -> str:
+    """Return the name of the directory of an examination by `tastypy doctor`."""
+    return f".doctor-{code}"
+
+
 def random_text(size: int) -> str:
     """Return `size` random bytes as hexadecimal digits."""
     return os.urandom(size).hex()
@@ -120,14 +120,13 @@ def names_in(path: str) -> dict[str, Name | None]:
 
 
 def is_local(descriptor: int) -> bool:
-    """Tell whether the file lies on a file system that is known to be local."""
-    device = os.fstat(descriptor).st_dev
-    wanted = f" {os.major(device)}:{os.minor(device)} "
-    with suppress(OSError), open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as mounts:
-        for line in mounts:
-            if wanted in line:
-                return line.partition(" - ")[2].split(" ")[0] in _LOCAL
-    return False
+    """Tell whether the file lies on a file system that is known to be local.
+
+    Only there a journal's descriptor may stay open, and its size be asked for instead of read. What is not known is taken
+    for a network file system.
+    """
+    mount = mounts.mount_of(descriptor)
+    return mount is not None and mount.kind == "local"
 
 
 # --- reading
@@ -439,3 +438,23 @@ def make_directories(path: str) -> None:
         with suppress(FileExistsError):  # another process was faster
             os.mkdir(directory)
         sync_directory(os.path.dirname(directory))
+
+
+def make_directory(path: str) -> None:
+    """Create a directory with the permissions of the one that it is in, whatever the umask is.
+
+    Raises:
+        FileExistsError: something of that name is there.
+    """
+    os.mkdir(path)
+    os.chmod(path, stat.S_IMODE(os.stat(os.path.dirname(path)).st_mode) & 0o777)
+
+
+def remove_directory(path: str) -> None:
+    """Remove a directory with everything in it that can be seen."""
+    for entry in os.scandir(path):
+        if entry.is_dir(follow_symlinks=False):
+            remove_directory(entry.path)
+        else:
+            os.unlink(entry.path)
+    os.rmdir(path)

@@ -22,10 +22,10 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from tastypy import files
+from tastypy import files, mounts
 from tastypy import format as form
 from tastypy.changes import Changes
-from tastypy.errors import CommitError, TastypyError, UnknownOutcomeError, incoherent
+from tastypy.errors import CommitError, TastypyError, UnknownOutcomeError
 from tastypy.merging import Order, OutOfOrderError, Piece, add_net_entries, merge
 from tastypy.reading import Position, without_collector
 
@@ -334,7 +334,7 @@ def _failing(store: Store) -> Iterator[None]:
         what = f"{error.strerror}: {file}" if file else error.strerror
         if error.errno in files.VANISHED and not store.local:  # somebody else folded under the same lock
             store.check_place()
-            raise incoherent(
+            raise mounts.incoherent(
                 store.path, f"folding failed ({what}), though nobody else may remove anything", error.errno
             ) from error
         message = f"{store.path}: folding failed ({what}); the shards and the journal are as before"

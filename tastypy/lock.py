@@ -27,7 +27,7 @@ from weakref import WeakValueDictionary
 
 from filelock import lock_descriptor
 
-from tastypy import files
+from tastypy import files, mounts
 from tastypy.errors import (
     DirectoryGoneError,
     LocksUnsupportedError,
@@ -75,6 +75,8 @@ class DirectoryLock:
         self._identity = _identity(descriptor)
         self.bad_epoch = 0
         self.local = files.is_local(descriptor)
+        if writable and not self.local:
+            _warn_of_mount(path, descriptor)
         self._reset()
 
     def _reset(self) -> None:
@@ -200,9 +202,8 @@ class DirectoryLock:
             if error.errno not in _UNSUPPORTED:
                 raise storage_error(self.path, error) from error
             message = (
-                f"{self.path} cannot be locked ({error.strerror}): the file system or mount has no flock, or this process "
-                "may not write there. Mount it with locks (NFS: with lockd or version 4; Lustre: -o flock), put the POD on "
-                'another file system, or read it with mode="r"'
+                f"{self.path} cannot be locked ({error.strerror}): there is no flock, or this process may not write there. "
+                f'{mounts.advice(self.path)}; or read it with mode="r"'
             )
             raise LocksUnsupportedError(message, self.path, error.errno) from error
 
@@ -274,6 +275,16 @@ class DirectoryLock:
                     self.deferred.append(action)
                     continue
                 log.exception("%s: a change from a signal handler or finaliser inside a commit failed", self.path)
+
+
+def _warn_of_mount(path: str, descriptor: int) -> None:
+    """Log what is known to be wrong with the mount at once; processes of one host alone may be well with it."""
+    mount = mounts.mount_of(descriptor)
+    for remark in mounts.remarks(mount) if mount else ():
+        if remark.bad:
+            log.warning(
+                "%s lies on %s, where several hosts must not use it: %s; %s", path, mount, remark.text, remark.remedy
+            )
 
 
 def _gone(path: str) -> str:

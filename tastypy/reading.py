@@ -13,9 +13,9 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypeVar
 
-from tastypy import files
+from tastypy import files, mounts
 from tastypy import format as form
-from tastypy.errors import PersistentOrderedDictIntegrityError, TastypyError, incoherent
+from tastypy.errors import PersistentOrderedDictIntegrityError, TastypyError
 
 if TYPE_CHECKING:
     from tastypy.store import Store
@@ -140,7 +140,7 @@ def read_news(store: Store, data: bytes, *, locked: bool) -> News | None:
     except PersistentOrderedDictIntegrityError as error:
         if store.local or not locked or not was_read:
             raise
-        raise incoherent(store.path, f"what was whole before is not ({error})") from error
+        raise mounts.incoherent(store.path, f"what was whole before is not ({error})") from error
 
 
 def _read_news(store: Store, data: bytes, *, locked: bool) -> News | None:
@@ -256,7 +256,7 @@ class _Walk:
 
     def disorder(self, what: str) -> NoReturn:
         """Raise for a number that is out of line."""
-        error = incoherent(self.store.path, f"{what} is out of line")
+        error = mounts.incoherent(self.store.path, f"{what} is out of line")
         raise error if self.locked else _ReadAgainError(error)
 
 

@@ -16,7 +16,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, NamedTuple, NoReturn
 
-from tastypy import files, folding, health, opening
+from tastypy import files, folding, health, mounts, opening
 from tastypy import format as form
 from tastypy import lock as locks
 from tastypy.changes import replay
@@ -29,7 +29,6 @@ from tastypy.errors import (
     TastypyError,
     UnknownOutcomeError,
     explained,
-    incoherent,
     storage_error,
 )
 from tastypy.journal import Journal
@@ -323,7 +322,7 @@ class Store(Journal):
     def _check_lock_line(self) -> None:
         # Where the lock was lost meanwhile, a network file system fails here.
         if files.read_at(self.lock.open(), form.LOCK_LINE_BYTES + 1, 0) != self._line:
-            raise incoherent(self.path, "the epoch changed under the lock, which was given to two at once")
+            raise mounts.incoherent(self.path, "the epoch changed under the lock, which was given to two at once")
 
     def _keep(self, seq: int, stamp: str) -> None:
         self.own.pop(seq, None)  # of one that was taken back
@@ -360,14 +359,15 @@ class Store(Journal):
         self._synced = None
         gone = () if self.local else files.VANISHED
         if not began and error.errno in gone:  # folds removed it, though the lock was held all the time
-            raise incoherent(path, f"it is gone ({error.strerror}), and .lock names it", error.errno) from error
+            what = f"{path} is gone ({error.strerror}), and .lock names it"
+            raise mounts.incoherent(self.path, what, error.errno) from error
         try:
             if began:
                 files.cut(path, here.offset)
         except OSError as second:
             if second.errno in gone:
-                what = f"it is gone ({second.strerror}), and .lock names it; whether the change was made shows at its next use"
-                raise incoherent(path, what, error.errno) from error
+                what = f"{path} is gone ({second.strerror}), and .lock names it; whether the change was made shows at its next use"
+                raise mounts.incoherent(self.path, what, error.errno) from error
             message = (
                 f"{path}: writing failed ({error.strerror}), and so did undoing it ({second.strerror}): whether the change "
                 "was made shows when the POD is used again"

@@ -139,7 +139,7 @@ def test_a_stale_handle_while_a_pod_is_opened_is_no_directory_that_was_replaced(
     path: Path, failing_os: FailingOS, monkeypatch: pytest.MonkeyPatch, mode: str
 ) -> None:
     POD[str, int](path).close()
-    monkeypatch.setattr("tastypy.files._LOCAL", frozenset())
+    monkeypatch.setattr("tastypy.mounts.LOCAL", frozenset())
     failed: list[int] = []
 
     def fail_once(descriptor: int, *_: object) -> None:

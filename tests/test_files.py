@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tastypy import files as under_test
+from tastypy import mounts
 from tastypy.files import Name, parse_name
 
 NUMBERS = st.integers(1, 10**7)
@@ -42,7 +43,13 @@ def test_every_name_that_is_made_says_what_it_is(number: int, epoch: int, *, gzi
 
 
 @pytest.mark.parametrize(
-    ("name", "kind"), [(".lock", "other"), (".nfs0000000000ab", "other"), (".0123456789abcdef.tmp", "temporary")]
+    ("name", "kind"),
+    [
+        (".lock", "other"),
+        (".nfs0000000000ab", "other"),
+        (".doctor-1a2b", "other"),
+        (".0123456789abcdef.tmp", "temporary"),
+    ],
 )
 def test_a_name_without_numbers_says_its_kind(name: str, kind: str) -> None:
     assert parse_name(name) == Name(kind)
@@ -263,9 +270,6 @@ def test_new_files_take_the_permissions_of_the_directory_whatever_the_umask_is(
 # ------------------------------------------------------------------------------------------------------- local or not
 
 
-MOUNTS = "36 25 {device} / /mnt rw,noatime shared:1 - {kind} /dev/sda1 rw\n"
-
-
 @pytest.mark.parametrize(
     ("kind", "local"),
     [
@@ -279,15 +283,14 @@ MOUNTS = "36 25 {device} / /mnt rw,noatime shared:1 - {kind} /dev/sda1 rw\n"
     ],
 )
 def test_a_file_system_is_local_only_if_it_is_known_to_be(
-    file: tuple[Path, int], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, kind: str, *, local: bool
+    file: tuple[Path, int], monkeypatch: pytest.MonkeyPatch, kind: str, *, local: bool
 ) -> None:
-    device = os.fstat(file[1]).st_dev
-    mounts = tmp_path / "mountinfo"
-    other = MOUNTS.format(device="999:999", kind="ext4")
-    mounts.write_text(other + MOUNTS.format(device=f"{os.major(device)}:{os.minor(device)}", kind=kind))
-    monkeypatch.setattr("builtins.open", lambda _, **options: mounts.open(**options))
+    monkeypatch.setattr(mounts, "mount_of", lambda descriptor: mounts.Mount("/mnt", kind, "/dev/sda1", ("rw",)))
     assert under_test.is_local(file[1]) is local
-    mounts.write_text(other)
-    assert under_test.is_local(file[1]) is False
-    mounts.unlink()
+
+
+def test_a_file_system_that_the_system_does_not_tell_of_is_not_local(
+    file: tuple[Path, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mounts, "mount_of", lambda descriptor: None)
     assert under_test.is_local(file[1]) is False

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Protocol
 from unittest import mock
 
 from stress.command import WrongError
-from tastypy import IncoherentFileSystemError, LocksUnsupportedError, StorageError, TastypyError, files
+from tastypy import IncoherentFileSystemError, LocksUnsupportedError, StorageError, TastypyError, mounts
 
 if TYPE_CHECKING:
     import random
@@ -182,7 +182,7 @@ def _be(program: Program, place: Place, pipe: socket.socket) -> NoReturn:
         pipe.recv(1)
         logging.disable()  # of failures that are made here
         if place.remote:
-            mock.patch.object(files, "_LOCAL", frozenset()).start()
+            mock.patch.object(mounts, "LOCAL", frozenset()).start()
         tell = Tell(pipe, place.path)
         try:
             program.run(place.path, tell)

@@ -29,7 +29,7 @@ def open_pod(path: Path, options: dict[str, Any], *, local: bool) -> POD[Any, An
     """Open a POD; if it is not `local`, as on a file system that is not known to be so."""
     if local:
         return POD(path, **options)
-    with mock.patch("tastypy.files._LOCAL", frozenset()):
+    with mock.patch("tastypy.mounts.LOCAL", frozenset()):
         return POD(path, **options)
 
 
