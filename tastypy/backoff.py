@@ -6,8 +6,7 @@ takes a thousand turns. So the pauses grow with it, and the attempts of all toge
 
 If they grew in proportion, it would not be fair. Whoever waited long by bad luck would try seldom, therefore wait long again, and
 try more seldom still, while others had their turn again and again. So the pauses grow with a power below one, and the rest of
-the power is of what an attempt takes. That is microseconds on a local disk and milliseconds on a network file system, so nothing
-else has to be known of where the directory lies. And when a server, or the processors, have too much to do, attempts take longer,
+the power is of what an attempt takes, which is microseconds on a local disk and milliseconds on a network file system. And when a server, or the processors, have too much to do, attempts take longer,
 and so there are fewer of them.
 
 `python -m stress.crowd` simulates it with up to a thousand workers, and tries it with 64 processes.
@@ -23,11 +22,14 @@ _POWER = 0.75  # of what waiting takes; the rest is the attempt's
 # of it is what a wait takes: the pauses grow until enough is known.
 _UNLUCKY, _WAITED = 16, 1 / 16
 _WEIGHT = 0.25  # of the last wait, or attempt, in what they take lately
-_LEAST, LONGEST = 0.00005, 2.0  # seconds of a pause
+# Seconds of a pause. On a local disk an attempt takes nothing from anybody's server, and after short pauses, when the crowd has
+# gone, the last ones are done as soon as may be.
+_LEAST, LONGEST_LOCALLY, LONGEST = 0.00005, 0.04, 2.0
 _JITTER = 0.5  # the least part of a pause that passes: against lockstep
 # A process that lately waited so many seconds pauses for an attempt's time after it had the lock so often in a row: others wait,
 # too, and find the lock free only by chance while somebody takes it again at once. (An attempt that loaded all anew took longer.)
-CROWDED, _ROW, _COURTESY = 0.05, 4, 0.005
+CROWDED, _ROW = 0.05, 4
+_COURTESY_LOCALLY, _COURTESY = 0.0005, 0.005  # seconds at most
 
 
 def _uniform(low: float, high: float) -> float:
@@ -41,9 +43,11 @@ class Backoff:
         usual: seconds that waiting took lately; cost: those that an attempt took, with all that it takes.
     """
 
-    __slots__ = ("_row", "_uniform", "cost", "usual")
+    __slots__ = ("_courtesy", "_longest", "_row", "_uniform", "cost", "usual")
 
-    def __init__(self, uniform: Callable[[float, float], float] = _uniform) -> None:
+    def __init__(self, *, local: bool, uniform: Callable[[float, float], float] = _uniform) -> None:
+        self._longest = LONGEST_LOCALLY if local else LONGEST
+        self._courtesy = _COURTESY_LOCALLY if local else _COURTESY
         self._uniform = uniform
         self.usual = self.cost = 0.0
         self._row = 0  # how often the lock was had since, without waiting
@@ -57,7 +61,7 @@ class Backoff:
             wait = usual * usual / waited  # whoever had bad luck tries more often than the others
         wait = max(wait, _LEAST)
         pause: float = wait**_POWER * min(self.cost, wait) ** (1 - _POWER)
-        return min(max(pause, _LEAST), LONGEST) * self._uniform(_JITTER, 1.0)
+        return min(max(pause, _LEAST), self._longest) * self._uniform(_JITTER, 1.0)
 
     def tried(self, seconds: float) -> None:
         """Note what an attempt took."""
@@ -75,4 +79,4 @@ class Backoff:
             return 0.0
         self._row = 0
         self.usual *= 0.9  # unless it has to wait again
-        return min(self.cost, _COURTESY)
+        return min(self.cost, self._courtesy)

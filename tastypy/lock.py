@@ -74,7 +74,7 @@ class DirectoryLock:
 
     def _reset(self) -> None:
         self._process = os.getpid()
-        self.backoff = Backoff()
+        self.backoff = Backoff(local=self.local)
         self.mutex = threading.RLock()
         self.busy = 0
         self.transaction: Any = None

@@ -10,14 +10,14 @@ import pytest
 
 from stress.crowd.processes import waits_of
 from stress.crowd.simulation import Figures, Load, Place, simulate
-from tastypy.backoff import CROWDED, LONGEST, Backoff
+from tastypy.backoff import CROWDED, LONGEST, LONGEST_LOCALLY, Backoff
 
 SECONDS = [0.0, 0.00001, 0.001, 0.02, 0.5, 10.0, 300.0]
 
 
-def backoff(usual: float = 0.0, cost: float = 0.00001, *, jitter: float = 1.0) -> Backoff:
+def backoff(usual: float = 0.0, cost: float = 0.00001, *, jitter: float = 1.0, local: bool = False) -> Backoff:
     """One that knows this, without chance."""
-    one = Backoff(lambda low, high: low + (high - low) * jitter)
+    one = Backoff(local=local, uniform=lambda low, high: low + (high - low) * jitter)
     one.usual, one.cost = usual, cost
     return one
 
@@ -25,17 +25,24 @@ def backoff(usual: float = 0.0, cost: float = 0.00001, *, jitter: float = 1.0) -
 @pytest.mark.parametrize("usual", SECONDS)
 @pytest.mark.parametrize("cost", SECONDS)
 def test_a_pause_is_never_nothing_and_never_long(usual: float, cost: float) -> None:
-    pauses = [backoff(usual, cost, jitter=jitter).pause(waited) for waited in SECONDS for jitter in (0.0, 1.0)]
-    assert 0.00002 < min(pauses) <= max(pauses) <= LONGEST
+    for local, longest in ((True, LONGEST_LOCALLY), (False, LONGEST)):
+        ones = [backoff(usual, cost, jitter=jitter, local=local) for jitter in (0.0, 1.0)]
+        pauses = [one.pause(waited) for waited in SECONDS for one in ones]
+        assert 0.00002 < min(pauses) <= max(pauses) <= longest
+
+
+def test_pauses_are_shorter_on_a_local_disk_where_they_take_nothing_from_a_server() -> None:
+    assert backoff(10.0, 0.1, local=True).pause(0.0) < 0.05 < backoff(10.0, 0.1).pause(0.0)
+    assert backoff(0.01, local=True).pause(0.0) == backoff(0.01).pause(0.0)
 
 
 def test_pauses_are_of_random_length_against_lockstep() -> None:
-    one = Backoff(random.Random(1).uniform)
+    one = Backoff(local=False, uniform=random.Random(1).uniform)
     one.usual, one.cost = 1.0, 0.001
     pauses = [one.pause(0.0) for _ in range(100)]
     assert len(set(pauses)) == 100
     assert max(pauses) < 2.1 * min(pauses)
-    assert len({Backoff().pause(1.0) for _ in range(10)}) == 10, "nor is it the same for each process"
+    assert len({Backoff(local=False).pause(1.0) for _ in range(10)}) == 10, "nor is it the same for each process"
 
 
 @pytest.mark.parametrize("cost", [0.00001, 0.001, 0.1])
@@ -111,6 +118,7 @@ def test_whoever_had_to_wait_long_lets_others_have_the_lock_now_and_then() -> No
     given = list(courtesies(crowded))
     assert given == [0.0003] * 20
     assert max(courtesies(backoff(1.0, 100.0))) < 0.01, "not as long as it took to load all anew"
+    assert max(courtesies(backoff(1.0, 100.0, local=True))) < 0.001
     assert not list(courtesies(crowded, 1000))[20:], "nobody else is there any more"
 
 
@@ -122,7 +130,7 @@ def test_a_row_begins_anew_after_a_wait() -> None:
 
 
 def test_what_an_attempt_takes_is_that_of_the_first_one_and_follows_those_after() -> None:
-    one = Backoff()
+    one = Backoff(local=False)
     one.tried(1.0)
     assert one.cost == 1.0
     one.tried(2.0)

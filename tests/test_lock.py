@@ -211,7 +211,7 @@ class Recorder(Backoff):
     __slots__ = ("told",)
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(local=True)
         self.told: list[tuple[str, float]] = []
 
     def pause(self, waited: float) -> float:

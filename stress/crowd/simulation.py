@@ -80,7 +80,7 @@ class _Worker:
         self.host = number % world.hosts
         self.waiting = -1.0  # since when
         self._world = world
-        self._backoff = Backoff(world.chance.uniform)
+        self._backoff = Backoff(local=False, uniform=world.chance.uniform)
         self._seen = 0  # of the commits
 
     def live(self) -> Steps:
