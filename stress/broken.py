@@ -191,6 +191,13 @@ BREAKAGES = {
         "",
         (*_MODEL, "trackers"),
     ),
+    "wait-unfair": Breakage(
+        "whoever waits longer than usual tries more and more seldom",
+        "backoff.py",
+        "            wait = usual * usual / waited  #",
+        "            wait = waited  #",
+        ("crowd", "--quick", "--seed", "1", "--only", "simulated"),
+    ),
 }
 
 

@@ -49,6 +49,10 @@ class Trial:
         """Tell whether this part was asked for, by its name or since none was named."""
         return not self._only or part in self._only
 
+    def asked(self, part: str) -> bool:
+        """Tell whether this part was named, as one has to be that is no test."""
+        return part in self._only
+
     def chance(self, *names: object) -> random.Random:
         """Return random numbers that follow from the seed and these names."""
         return random.Random(" ".join(map(str, (self.seed, *names))))

@@ -28,6 +28,7 @@ from weakref import WeakValueDictionary
 from filelock import lock_descriptor
 
 from tastypy import files, mounts
+from tastypy.backoff import CROWDED, Backoff
 from tastypy.errors import (
     DirectoryGoneError,
     LocksUnsupportedError,
@@ -42,13 +43,6 @@ log = logging.getLogger("tastypy")
 T = TypeVar("T")
 
 WARN_AFTER = 10.0  # seconds of waiting after which a warning names the lock
-# Between attempts so many parts of what waiting took this process lately pass, before jitter: however many wait, on however
-# slow a machine, each commit meets a few attempts. It is slowly longer, since this wait may be longer than the ones before.
-_ATTEMPTS, _MOST_ATTEMPTS = 4, 16
-_SHORTEST, _LONGEST = 0.00005, 0.04  # seconds between attempts
-# A process that lately waited so many seconds pauses for so many after it had the lock so often in a row: others wait, too,
-# and find the lock free only by chance while somebody takes it again at once.
-_CROWDED, _PAUSE, _ROW = 0.05, 0.0005, 16
 _UNSUPPORTED = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL, errno.EBADF, errno.EACCES, errno.EPERM}
 
 
@@ -60,6 +54,7 @@ class DirectoryLock:
         local: whether it lies on a file system that is known to be local.
         descriptor: of `.lock`, open as long as a POD uses it; -1 until it is needed in a forked child, or after `drop`.
         mutex: excludes the threads of this process; flock is taken with the mutex held.
+        backoff: how long this process pauses between attempts.
         busy: the thread that is inside a commit, 0 if none is: what it calls then must not enter another one.
         transaction: the POD that is inside a transaction, if any, and `thread`, the thread that this one is of.
         bad_epoch: of a journal that nothing more may be appended to by this process, since its fdatasync failed.
@@ -81,8 +76,7 @@ class DirectoryLock:
 
     def _reset(self) -> None:
         self._process = os.getpid()
-        self._row = 0  # how often it was had since, without waiting
-        self._usual = 0.0  # seconds that waiting for the flock took lately
+        self.backoff = Backoff(local=self.local)
         self.mutex = threading.RLock()
         self.busy = 0
         self.transaction: Any = None
@@ -157,30 +151,24 @@ class DirectoryLock:
             )
             raise StorageError(message, self.path)
         descriptor = self.descriptor if self.descriptor >= 0 else self.open()
-        if self._usual > _CROWDED:
-            self._let_others()
+        if self.backoff.usual > CROWDED and (seconds := self.backoff.courtesy()):
+            time.sleep(seconds)
         if not self._attempt(descriptor):
             self._wait(descriptor, timeout, meanwhile)
 
-    def _let_others(self) -> None:
-        """Pause a moment where this process had the lock often in a row, and had to wait long for it before, as others have to."""
-        self._row += 1
-        if self._row > _ROW:
-            self._row = 0
-            self._usual *= 0.9  # unless it has to wait again
-            time.sleep(_PAUSE)
-
     def _wait(self, descriptor: int, timeout: float, meanwhile: Callable[[], object]) -> None:
         """Attempt it until it is had."""
-        start = time.monotonic()
+        backoff = self.backoff
+        start = began = time.monotonic()
         warned = False
         while True:
             meanwhile()
             got = self._attempt(descriptor)
-            waited = time.monotonic() - start
+            now = time.monotonic()
+            waited = now - start
+            backoff.tried(now - began)
             if got:
-                self._usual += (min(waited, _LONGEST * _ATTEMPTS) - self._usual) / 4
-                self._row = 0
+                backoff.had(waited)
                 return
             if waited > timeout:
                 message = (
@@ -191,9 +179,8 @@ class DirectoryLock:
             if waited > WARN_AFTER and not warned:
                 warned = True
                 log.warning("waiting for the lock %s since %.0f s; it is held by another process", self.path, waited)
-            delay = min(max(self._usual / _ATTEMPTS, waited / _MOST_ATTEMPTS, _SHORTEST), _LONGEST)
-            jitter = random.uniform(0.2, 1.0)  # noqa: S311 - against lockstep, no secret
-            time.sleep(jitter * min(delay, max(timeout - waited, 0.0) + 0.001))
+            time.sleep(min(backoff.pause(waited), max(timeout - waited, 0.0) + 0.001))
+            began = time.monotonic()
 
     def _attempt(self, descriptor: int) -> bool:
         try:

@@ -18,6 +18,7 @@ from helpers import PATIENCE, Opener, exactly, files, in_child, stored
 
 from tastypy import POD, DirectoryGoneError, LocksUnsupportedError, LockTimeout, StorageError, TransactionError
 from tastypy import lock as under_test
+from tastypy.backoff import Backoff
 from tastypy.lock import DirectoryLock, lock_of
 from tastypy.store import Store
 
@@ -204,64 +205,89 @@ def test_any_other_failure_to_lock_is_not_called_a_lack_of_locks(
 # --------------------------------------------------------------------------------------------------- where many want it
 
 
+class Recorder(Backoff):
+    """A back-off that decides nothing itself, and notes what it is told."""
+
+    __slots__ = ("told",)
+
+    def __init__(self) -> None:
+        super().__init__(local=True)
+        self.told: list[tuple[str, float]] = []
+
+    def pause(self, waited: float) -> float:
+        self.told.append(("pause", waited))
+        return 3.0
+
+    def tried(self, seconds: float) -> None:
+        self.told.append(("tried", seconds))
+
+    def had(self, waited: float) -> None:
+        self.told.append(("had", waited))
+
+    def courtesy(self) -> float:
+        return 7.0
+
+
+class Clock:
+    """What stands in for the module `time`: it goes on when somebody sleeps, and when something is done."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.slept: list[float] = []
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.now += seconds
+
+
 @pytest.fixture
-def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The pauses of whoever wants a lock, by a clock that only they move, and without chance."""
-    pauses: list[float] = []
+def clock(lock: DirectoryLock, monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The time of a lock that is free after ten seconds, of which an attempt takes one, with what it takes."""
+    clock = Clock()
 
-    class Clock:
-        @staticmethod
-        def monotonic() -> float:
-            return sum(pauses)
+    def attempt(descriptor: int, *, blocking: bool) -> bool:
+        clock.now += 1.0
+        return clock.now > 10.0
 
-        @staticmethod
-        def sleep(seconds: float) -> None:
-            pauses.append(seconds)
-
-    monkeypatch.setattr("tastypy.lock.time", Clock)
-    monkeypatch.setattr("tastypy.lock.random.uniform", lambda low, high: high)
-    return pauses
+    monkeypatch.setattr("tastypy.lock.time", clock)
+    monkeypatch.setattr("tastypy.lock.lock_descriptor", attempt)
+    lock.backoff = Recorder()
+    return clock
 
 
-@pytest.fixture
-def have(lock: DirectoryLock, waits: list[float], monkeypatch: pytest.MonkeyPatch) -> Callable[[float], int]:
-    """Have the lock, which is free after so many seconds, and let go of it; return how many pauses that took."""
-
-    def have(seconds: float) -> int:
-        waits.clear()
-        monkeypatch.setattr("tastypy.lock.lock_descriptor", lambda descriptor, *, blocking: sum(waits) >= seconds)
-        lock.run(lambda: None, 300)
-        return len(waits)
-
-    return have
-
-
-@pytest.mark.parametrize("seconds", [0.002, 0.02, 0.1])
-def test_attempts_come_a_few_times_in_what_waiting_took_lately(have: Callable[[float], int], seconds: float) -> None:
-    """However many wait, on however slow a machine."""
-    first = have(seconds)
-    for _ in range(20):
-        last = have(seconds)
-    assert first > 2 * last, "longer and longer, where nothing is known"
-    assert 3 <= last <= 5
+def test_whoever_finds_the_lock_taken_pauses_as_the_back_off_decides_and_tells_it_what_came_of_it(
+    lock: DirectoryLock, clock: Clock
+) -> None:
+    assert isinstance(lock.backoff, Recorder)
+    lock.run(lambda: None, 300, lambda: clock.sleep(0.5))
+    assert clock.slept == [0.5, 3.0, 0.5, 3.0, 0.5]
+    assert lock.backoff.told == [
+        ("tried", 1.5),
+        ("pause", 1.5),
+        ("tried", 1.5),
+        ("pause", 6.0),
+        ("tried", 1.5),
+        ("had", 10.5),
+    ]
 
 
-def test_attempts_are_not_seldom_for_long_after_one_long_wait(have: Callable[[float], int], waits: list[float]) -> None:
-    have(100.0)
-    assert max(waits) == waits[-1] < 0.05
-    for _ in range(30):
-        have(0.0001)
-    assert sum(waits) < 0.001
+def test_nobody_pauses_longer_than_the_timeout_leaves(lock: DirectoryLock, clock: Clock) -> None:
+    with pytest.raises(LockTimeout):
+        lock.run(lambda: None, 2.0)
+    assert clock.slept == [pytest.approx(1.001)]
 
 
-def test_whoever_had_to_wait_long_again_and_again_lets_others_have_the_lock(have: Callable[[float], int]) -> None:
-    assert sum(have(0) for _ in range(100)) == 0, "nobody else is there"
-    for _ in range(5):
-        have(1.0)
-    assert 2 <= sum(have(0) for _ in range(100)) <= 10, "they find it free only by chance while it is had again at once"
-    for _ in range(1000):
-        have(0)
-    assert sum(have(0) for _ in range(100)) == 0, "nobody else is there any more"
+def test_whoever_finds_it_free_pauses_only_where_others_wait(lock: DirectoryLock, clock: Clock) -> None:
+    clock.now = 100.0
+    lock.run(lambda: None, 300)
+    assert clock.slept == []
+    lock.backoff.usual = 1.0
+    lock.run(lambda: None, 300)
+    assert clock.slept == [7.0]
+    assert lock.backoff == lock_of(lock.path, 0o600).backoff, "it is the process's, for all its objects"
 
 
 # ---------------------------------------------------------------------------------------------- PODs of one directory
