@@ -23,16 +23,16 @@ from stress.judging import Known, judge_total
 from stress.steps import in_steps
 from tastypy import POD, IncoherentFileSystemError, TastypyError
 
-FOLD_AT = 3000  # bytes of the journal: every few dozen changes
 INCOHERENT, REFUSED = 3, 4  # the status of a writer that was told so; of one that was told something else
 _PATIENCE = 300  # seconds; on an emulated machine a commit takes some milliseconds
 
 
 class Round(NamedTuple):
-    """What a round is about: the POD, how it is opened, and how long, in seconds, its writers work."""
+    """What a round is about: the POD, how it is opened, after how many bytes it is folded, and how long, in seconds, its writers work."""
 
     pod: Place
     options: dict[str, Any]
+    fold_at: int
     seconds: float
 
 
@@ -85,7 +85,7 @@ def writer(played: Round, known: Known) -> Callable[[Path, int], None]:
     """Return a process that makes changes for the time of the round."""
 
     def write(path: Path, report: int) -> None:
-        with in_steps(FOLD_AT):
+        with in_steps(played.fold_at):
             known.writer.run(
                 str(path), known.step, known.entries, report, played.seconds, sys.maxsize, timeout=120, **played.options
             )

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import json
 import subprocess
 import sys
+import time
+from collections.abc import Sequence
+
+from stress.hosts import Host
 
 COHERENT, INCOHERENT = "coherent", "incoherent"
 # The commands, and how much of the time each may take.
@@ -16,6 +21,34 @@ _COMMANDS: dict[str, dict[tuple[str, ...], float]] = {
     },
     INCOHERENT: {("stress.mounts", "--only", "incoherent"): 1.0},
 }
+
+
+_VERDICTS = {COHERENT: "good", INCOHERENT: "bad"}
+
+
+def _doctor(promise: str, mounts: Sequence[str]) -> bool:
+    """Have `tastypy doctor` tried out by both hosts at once; tell whether each comes to the right verdict, and leaves nothing."""
+    start = time.monotonic()
+    sides = []
+    for number, mount in enumerate(mounts, 1):
+        host = Host.of(mount, number)
+        on = ("nsenter", f"--target={host.process}", "--net", "--uts") if host.process else ()
+        command = [*on, sys.executable, "-m", "tastypy", "doctor", str(host.mount), "--peer", "rig", "--json"]
+        sides.append(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL))
+    right = True
+    for number, side in enumerate(sides, 1):
+        report = json.loads(side.communicate()[0])
+        right &= report["verdict"] == _VERDICTS[promise]
+        print(f"host {number}: {report['verdict']}: {'; '.join(report['reasons'])}", flush=True)
+    if promise == COHERENT:
+        commits = report["measured"]["commit_ms"]
+        print("ms of a commit: " + ", ".join(f"{name} {figure}" for name, figure in commits.items()), flush=True)
+    left = [path.name for mount in mounts for path in Host.of(mount, 0).mount.iterdir() if "doctor" in path.name]
+    print(
+        f"{'WRONG' if left or not right else 'nothing wrong'}, left are {left} ({time.monotonic() - start:.0f} s)",
+        flush=True,
+    )
+    return right and not left
 
 
 def main() -> int:
@@ -32,6 +65,8 @@ def main() -> int:
         print("==", *command, flush=True)
         done = subprocess.run([sys.executable, "-m", *command, "--mounts", *options.mounts], check=False)
         failed |= done.returncode != 0
+    print("== tastypy doctor --peer", flush=True)
+    failed |= not _doctor(options.promise, options.mounts)
     return int(failed)
 
 
