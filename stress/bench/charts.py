@@ -72,7 +72,7 @@ def _ticks(axes: Axes, low: float, high: float, unit: str, *, along_x: bool) -> 
         powers = [
             digit * 10.0**power for power in range(-13, 13) for digit in (1, 2, 5) if low <= digit * 10.0**power <= high
         ]
-    step = max(1, -(-len(powers) // (6 if along_x else 10)))
+    step = max(1, -(-len(powers) // (5 if along_x else 10)))
     axis = axes.xaxis if along_x else axes.yaxis
     axis.set_major_locator(FixedLocator(powers[::step]))
     axis.set_minor_locator(NullLocator())
