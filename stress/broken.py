@@ -67,7 +67,7 @@ BREAKAGES = {
     ),
     "number-again": Breakage(
         "the number of a dead fold is used again",
-        "store.py",
+        "journal.py",
         "files.create(self.file(files.journal_name(epoch)), self.permissions)",
         "files.create(self.file(files.journal_name(epoch)), self.permissions, exclusive=False)",
         ("crash", "--quick", "--seed", "1", "--only", "dead"),
@@ -75,13 +75,13 @@ BREAKAGES = {
     "lines-left": Breakage(
         "what is committed while a fold is under way is not in the next journal",
         "folding.py",
-        "new.finish(self._here.seq, self._later_lines(now))",
+        "new.finish(self._here.seq, self._last, self._later_lines(now))",
         "new.finish(now.seq, [])",
         (*_MODEL, "pods"),
     ),
     "position-first": Breakage(
         "the position is moved before the lines are applied",
-        "memory.py",
+        "following.py",
         "        try:\n            self._apply(news, changed)\n",
         "        try:\n            self._store.arrive(news)\n            self._apply(news, changed)\n",
         ("forks", "--quick", "--only", "points"),
@@ -186,7 +186,7 @@ BREAKAGES = {
     ),
     "figures": Breakage(
         "a tracker's figures do not follow what others change",
-        "memory.py",
+        "following.py",
         '                    noted.update(record.get("put", {}))\n',
         "",
         (*_MODEL, "trackers"),

@@ -163,7 +163,7 @@ def incoherent(path: str, what: str, number: int | None = None) -> IncoherentFil
 
 def _mount_id(descriptor: int) -> str:
     """Return what the line of the mount begins with."""
-    with open(f"/proc/self/fdinfo/{descriptor}", encoding="ascii") as facts:
+    with open(f"/proc/self/fdinfo/{descriptor}", encoding="utf-8") as facts:
         for fact in facts:
             name, _, value = fact.partition(":")
             if name == "mnt_id":
