@@ -5,13 +5,13 @@ from __future__ import annotations
 import multiprocessing
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
+from unittest import mock
 
 from stress.command import WrongError
 from tastypy import POD
-from tastypy.lock import DirectoryLock
+from tastypy.backoff import Backoff
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from multiprocessing.connection import Connection
     from multiprocessing.synchronize import Barrier
     from pathlib import Path
@@ -56,22 +56,17 @@ def waits_of(seconds: list[float]) -> Waits:
     return Waits(number, seconds[number // 2], seconds[number * 99 // 100], seconds[-1])
 
 
-def _noted(wait: Callable[..., None], waits: list[float]) -> Callable[..., None]:
-    """Return what does as `DirectoryLock._wait`, and notes what that takes: only who finds the lock taken comes there."""
-
-    def noted(*arguments: Any) -> None:
-        start = time.monotonic()
-        wait(*arguments)
-        waits.append(time.monotonic() - start)
-
-    return noted
-
-
 def _work(path: Path, number: int, seconds: float, pause: float, barrier: Barrier, told: Connection) -> None:
     """Be one of the processes."""
     waits: list[float] = []
-    DirectoryLock._wait = _noted(DirectoryLock._wait, waits)  # type: ignore[method-assign]  # noqa: SLF001 - the one place where a wait can be seen
-    with POD[str, Any](path, timeout=_PATIENCE) as pod:
+    had = Backoff.had
+
+    def noted(backoff: Backoff, waited: float) -> None:
+        """Note a wait: only who found the lock taken comes here."""
+        waits.append(waited)
+        had(backoff, waited)
+
+    with mock.patch.object(Backoff, "had", noted), POD[str, Any](path, timeout=_PATIENCE) as pod:
         barrier.wait(_PATIENCE)
         waits.clear()
         whole, made, start = list[float](), 0, time.monotonic()

@@ -45,6 +45,9 @@ class Place(NamedTuple):
     per_host: int = 32
 
 
+_NFS = Place()
+
+
 class Load(NamedTuple):
     """How many workers there are, how many seconds a task takes (half as long, or half as long again), and how many they claim at once."""
 
@@ -227,6 +230,6 @@ class World:
         )
 
 
-def simulate(load: Load, seed: int, *, begin: float, end: float, place: Place = Place()) -> Figures:  # noqa: B008 - immutable
+def simulate(load: Load, seed: int, *, begin: float, end: float, place: Place = _NFS) -> Figures:
     """Return the figures of a load, from one time to another after the start of all workers at once."""
     return World(load, place, seed).run(begin, end)

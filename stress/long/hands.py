@@ -289,7 +289,7 @@ class Hand:
                     self._look()
                 else:
                     self._writer.commit(self._pod, change)
-            except Exception as caught:  # noqa: BLE001 - it is judged below
+            except Exception as caught:  # noqa: BLE001 - under a limit anything may raise; the limit has to go before it is judged, below
                 _lift(kind, usual)
                 error = caught
             _lift(kind, usual)
