@@ -74,7 +74,10 @@ class ClaimedDict(TaskDict[K]):
         if urgent and not dead and not self._doubtful and not self._has_claimable():
             return tasks
         try:
-            self._commit_items(partial(self._choose, batch, dead, remains, tasks, urgent=urgent))
+            while not self._commit_items(partial(self._choose, batch, dead, remains, tasks, urgent=urgent)):
+                for task in tasks:
+                    self._forget(task)
+                tasks.clear()
             for one in remains:
                 one.remove()
             self._doubtful = False
@@ -260,7 +263,8 @@ class ClaimedDict(TaskDict[K]):
             return b'"put":{%b:%b}' % (encode_key(key), text), {key: copy}
 
         try:
-            self._commit_items(make)
+            while not self._commit_items(make):
+                pass
         except ClaimLost:
             self._worker = None  # whether its file is still there is looked at before the next claim
             self._forget(task)
@@ -371,7 +375,8 @@ class ClaimedDict(TaskDict[K]):
             text, copy = encode_items(items, self._default)
             return b'"put":%b' % text, copy
 
-        self._commit_items(make)
+        while not self._commit_items(make):
+            pass
         for token in tokens:
             worker.drop(token)
             self._tasks.pop(token, None)

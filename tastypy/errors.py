@@ -23,6 +23,7 @@ survives pickling, so that it reaches the parent of a worker process whole::
     ├── SettingsError (ValueError)                        options other than the stored ones
     ├── StorageError (OSError)                            the file system failed; `errno` says how
     │   └── CommitError                                   a change could not be written; memory and disk are as before
+    │       ├── LeaseLostError                            ... since another process has taken the lease over meanwhile
     │       └── UnknownOutcomeError                       ... and whether it reached the disk cannot be told
     ├── TaskEndedError (RuntimeError)                     a task was done, failed or released before
     ├── TransactionError (RuntimeError)                   not possible inside a transaction
@@ -136,6 +137,10 @@ class StorageError(TastypyError, OSError):
 
 class CommitError(StorageError):
     """A commit or a fold failed (`errno` says why); memory and disk are as they were before it."""
+
+
+class LeaseLostError(CommitError):
+    """The lease on a directory ran out while this process was paused, and others went on; do the same again."""
 
 
 class UnknownOutcomeError(CommitError):

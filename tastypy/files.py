@@ -22,14 +22,17 @@ from tastypy import mounts
 from tastypy.errors import StorageError
 
 LOCK = ".lock"
+LEASE = ".lease"
 _NAMES = re.compile(
     r"(?P<journal>journal-(?P<je>[1-9]\d*)\.jsonl)"
     r"|(?P<shard>(?P<number>\d{4,})-(?P<se>[1-9]\d*)\.json(\.gz)?)"
     r"|(?P<worker>worker-[0-9a-f]{16}\.jsonl)"
     r"|(?P<temporary>\.[0-9a-f]{16}\.tmp)"
     r"|(?P<aside>aside-[0-9a-f]{8}-.*)"
-    # a network file system keeps under .nfs… what was removed while it was open; `tastypy doctor` works in .doctor-…
-    r"|(?P<other>\.lock|\.nfs.*|\.doctor-[0-9A-Za-z_-]{1,40})"
+    # a network file system keeps under .nfs… what was removed while it was open; `tastypy doctor` works in .doctor-…;
+    # filelock takes a lease over under names that end with .break… and .restore…
+    r"|(?P<other>\.lock|\.nfs.*|\.doctor-[0-9A-Za-z_-]{1,40}"
+    r"|(\.|worker-[0-9a-f]{16}\.)lease(\.(break|restore)\.\d+\.[0-9a-f]+)?)"
 )
 
 VANISHED = (errno.ENOENT, errno.ESTALE)  # of a name that another process removed, as different hosts see it
@@ -257,8 +260,8 @@ def read_file(path: str, offset: int = 0) -> bytes:
         os.close(descriptor)
 
 
-def read_rewritten(path: str, most: int) -> bytes:
-    """Return up to `most` bytes of a file that is rewritten in place, without the lock that would have it read anew.
+def read_rewritten(path: str, offset: int = 0) -> bytes:
+    """Return the bytes from `offset` of a file that others write, without the lock that would have it read anew.
 
     An NFS client keeps what it has as long as the file's change attribute is the same, and a server may make that from a clock
     that goes in steps of 4 ms: of two changes in one step the second one is not seen until there is a third.
@@ -266,7 +269,7 @@ def read_rewritten(path: str, most: int) -> bytes:
     descriptor = open_to_read(path)
     try:
         os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)  # the cache lets go of it
-        return os.pread(descriptor, most, 0)
+        return read_from(descriptor, offset)
     finally:
         os.close(descriptor)
 
@@ -327,6 +330,11 @@ def create(path: str, permissions: int, *, exclusive: bool = True, append: bool 
         os.close(descriptor)
         raise
     return descriptor
+
+
+def lease_name(worker: str) -> str:
+    """Return the name of the marker of the lease of a worker, where there is no flock."""
+    return f"worker-{worker}.lease"
 
 
 def open_lock(path: str, permissions: int) -> int:

@@ -3,6 +3,7 @@
 With the lock held and everything applied: create the next journal, empty; write each shard that has changed keys under its
 next name; write the header into the new journal; write the new epoch into `.lock`, which is the commit; seal the old journal;
 remove what is not needed any more. Before the commit the old journal with its shards is whole, after it the new one is.
+Where the lock is a lease, the seal is the commit, and comes before `.lock` (see `fencing`).
 
 A fold of a large POD is done in steps, in the commits of one process, so that nobody waits for all of it. What is appended
 to the old journal meanwhile is copied into the new one, after its header.
@@ -22,7 +23,7 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from tastypy import files, mounts
+from tastypy import fencing, files, mounts
 from tastypy import format as form
 from tastypy.changes import Changes
 from tastypy.errors import CommitError, TastypyError, UnknownOutcomeError
@@ -83,7 +84,7 @@ def advance(store: Store) -> None:
         return
     under_way = _under_way(store)
     if under_way is None:
-        if store.shard_sizes() + here.offset <= _AT_ONCE or is_too_large(store):
+        if store.shard_sizes() + here.offset <= _AT_ONCE or is_too_large(store) or store.lock.leased:
             fold(store)
             return
         taken = _last_number(store)
@@ -107,7 +108,8 @@ def fold_up_to(store: Store, seq: int) -> bool:
     With the lock held and the news applied. Raises what `fold` does.
     """
     here, header = store.position, store.header
-    if here is None or store.shard_sizes() + here.offset <= _AT_ONCE or here.offset == len(header.encode()):
+    at_once = here is None or store.shard_sizes() + here.offset <= _AT_ONCE or store.lock.leased
+    if here is None or at_once or here.offset == len(header.encode()):
         fold(store)
         return True
     if store.left:
@@ -191,6 +193,8 @@ class Fold:
         except BaseException as error:
             self.abandon(error)
             raise
+        if header.leased:
+            fencing.seal(store, now, header.epoch)
         _commit(store, header, end, None if self._whole else _FILES)
         return True
 
@@ -334,6 +338,8 @@ def _failing(store: Store) -> Iterator[None]:
         what = f"{error.strerror}: {file}" if file else error.strerror
         if error.errno in files.VANISHED and not store.local:  # somebody else folded under the same lock
             store.check_place()
+            if store.lock.leased:
+                raise fencing.lost(store) from error
             raise mounts.incoherent(
                 store.path, f"folding failed ({what}), though nobody else may remove anything", error.errno
             ) from error
@@ -366,7 +372,7 @@ def _commit(store: Store, header: form.Header, end: Position, most: int | None) 
 
     Once that began nothing is removed, and whatever it was that failed is read again.
     """
-    line = form.LockLine(header.id, header.epoch)
+    line = header.lock_line
     try:
         files.replace_line(store.lock.open(), line.encode())
     except BaseException as error:
@@ -378,8 +384,9 @@ def _commit(store: Store, header: form.Header, end: Position, most: int | None) 
     store.settle(header, end)
     store.wrote = end.seq > header.seq  # what came meanwhile is in the new journal
     try:
-        with suppress(FileNotFoundError):  # a repair may have had shards only
-            _seal(store, header)
+        if not header.leased:
+            with suppress(FileNotFoundError):  # a repair may have had shards only
+                _seal(store, header)
         clean(store, most)
     except OSError as error:
         log.warning("%s: the journal before could not be sealed, or old files not be removed: %s", store.path, error)
@@ -394,13 +401,17 @@ def _seal(store: Store, header: form.Header) -> None:
 
 
 def clean(store: Store, most: int | None = None) -> None:
-    """Remove what the header does not name, the journal before the one before, and what dead folds left; see `_remove_left`."""
+    """Remove what the header does not name, the journal before the one before, and what dead folds left; see `_remove_left`.
+
+    Where the lock is a lease, what is newer than the header is let be: somebody may have gone on.
+    """
     header = store.header
     shards = {(shard.number, shard.epoch) for shard in header.shards}
     store.left = [
         name
         for name, what in files.names_in(store.path).items()
         if what
+        and not (header.leased and what.epoch > header.epoch)
         and (
             (what.kind == "shard" and (what.number, what.epoch) not in shards)
             or (what.kind == "journal" and what.epoch not in (header.epoch, header.before))

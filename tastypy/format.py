@@ -26,6 +26,7 @@ from tastypy.errors import FormatVersionError
 from tastypy.values import decode_key, decode_keys, encode_key, loads
 
 VERSION = 1
+FLOCK, LEASE = "flock", "lease"  # what the lock of a directory is
 STAMPS = 16  # of the last batches, that a header has: whoever was shown other ones finds that out
 _MARK = re.compile(rb',"synced":(0|[1-9][0-9]{0,18})}\Z')  # nothing in a value or key ends a line like this
 _CRC_FIELD = len(b'{"crc":"9a3f0c12",')
@@ -54,27 +55,31 @@ def is_good(line: bytes) -> bool:
 
 
 class LockLine(NamedTuple):
-    """What `.lock` says: the random id of the directory and its current epoch."""
+    """What `.lock` says: the random id of the directory, its current epoch, and what its lock is: "flock" or "lease"."""
 
     id: str
     epoch: int
+    lock: str = FLOCK
 
     def encode(self) -> bytes:
         """Return the line: of one width for every epoch, so that it is replaced in place by one short write."""
-        body = b'{"id":"%b","epoch":%12d' % (self.id.encode(), self.epoch)
+        body = b'{"id":"%b","epoch":%12d%b' % (
+            self.id.encode(),
+            self.epoch,
+            b',"lock":"lease"' if self.lock == LEASE else b"",
+        )
         return b'%b,"crc":"%08x"}\n' % (body, crc32(body))
 
 
-LOCK_LINE_BYTES = len(LockLine("0" * 16, 0).encode())
-_LOCK_LINE = re.compile(rb'(\{"id":"([0-9a-f]{16})","epoch": *(\d+)),"crc":"([0-9a-f]{8})"\}\n')
+LOCK_LINE_BYTES = len(LockLine("0" * 16, 0, LEASE).encode())  # at most
+_LOCK_LINE = re.compile(rb'\{"id":"([0-9a-f]{16})","epoch": *(\d+)(,"lock":"lease")?,"crc":"[0-9a-f]{8}"\}\n')
 
 
 def decode_lock_line(data: bytes) -> LockLine | None:
     """Return what the line says, or None if it is empty or damaged."""
-    match = _LOCK_LINE.fullmatch(data) if len(data) == LOCK_LINE_BYTES else None
-    if match is None or match[4] != b"%08x" % crc32(match[1]):
-        return None
-    return LockLine(match[2].decode(), int(match[3]))
+    match = _LOCK_LINE.fullmatch(data)
+    line = LockLine(match[1].decode(), int(match[2]), LEASE if match[3] else FLOCK) if match else None
+    return line if line is not None and line.encode() == data else None
 
 
 # --- a journal
@@ -96,6 +101,7 @@ class Header(NamedTuple):
     `before` is the epoch before this one (0: none), `seq` the sequence number of the last batch that the shards contain,
     `next` the next free shard number; the shards are in the order of their keys. `last` has the `stamp` of the last ones of these
     batches, the last one at the end, as far as they are known: who wrote another batch of such a number was shown another journal.
+    `lock` is "flock", or "lease" where there is no flock, and the journals are read by other rules (see `_read_leased`).
     """
 
     id: str
@@ -107,12 +113,25 @@ class Header(NamedTuple):
     next: int
     shards: tuple[Shard, ...]
     last: tuple[str, ...] = ()
+    lock: str = FLOCK
+
+    @property
+    def leased(self) -> bool:
+        """Whether the lock is a lease."""
+        return self.lock == LEASE
+
+    @property
+    def lock_line(self) -> LockLine:
+        """What `.lock` says in this epoch."""
+        return LockLine(self.id, self.epoch, self.lock)
 
     def encode(self) -> bytes:
         """Return the header line."""
         fields = {"tastypy": VERSION, **self._asdict(), "shards": [list(shard) for shard in self.shards]}
         if not self.last:
             del fields["last"]
+        if not self.leased:
+            del fields["lock"]
         return checked(orjson.dumps(fields)[1:])
 
 
@@ -135,7 +154,10 @@ def decode_header(line: bytes, name: str) -> Header | None:
             raise FormatVersionError(message, name)
         shards = tuple(Shard(*shard) for shard in fields["shards"])
         header = Header(
-            **{field: fields[field] for field in Header._fields[:-2]}, shards=shards, last=tuple(fields.get("last", ()))
+            **{field: fields[field] for field in Header._fields[:-3]},
+            shards=shards,
+            last=tuple(fields.get("last", ())),
+            lock=fields.get("lock", FLOCK),
         )
     except (orjson.JSONDecodeError, KeyError, TypeError):
         return None
@@ -153,6 +175,7 @@ def _is_header(header: Header) -> bool:
         and min(numbers) >= 0 < header.shard_bytes
         and _are(str, *texts)
         and _are(bool, header.gzipped)
+        and header.lock in (FLOCK, LEASE)
     )
 
 
@@ -193,9 +216,9 @@ def stamp(line: bytes) -> str:
     return line[8:16].decode()
 
 
-def seal_line(epoch: int) -> bytes:
-    """Return the last line of a journal that goes on in that of `epoch`."""
-    return checked(b'"seal":%d}' % epoch)
+def seal_line(epoch: int, seq: int | None = None) -> bytes:
+    """Return the last line of a journal that goes on in that of `epoch`; with leases it has the number that a batch would have."""
+    return checked(b'"seal":%d}' % epoch if seq is None else b'"seq":%d,"seal":%d}' % (seq, epoch))
 
 
 class Lines(NamedTuple):
@@ -217,8 +240,11 @@ class Lines(NamedTuple):
     trouble: str
 
 
-def read_lines(data: bytes, seq: int) -> Lines:
-    """Return the batches in `data`, which begins at a line's begin, the batch before it having the number `seq`."""
+def read_lines(data: bytes, seq: int, *, leased: bool = False) -> Lines:
+    """Return the batches in `data`, which begins at a line's begin, the batch before it having the number `seq`.
+
+    Where the lock is a lease, that is read as `_read_leased` says.
+    """
     lines = data.split(b"\n")
     tail = lines.pop()
     puts = read_puts(lines, seq) if lines and not tail else None
@@ -228,6 +254,8 @@ def read_lines(data: bytes, seq: int) -> Lines:
             records[at]["synced"] = offset
         last, synced = len(lines[-1]) + 1, max(puts.marks.values(), default=0)
         return Lines(records, lines, len(data), last, seq + len(lines), 0, synced, "")
+    if leased:
+        return _read_leased([*lines, tail], seq)
     good = 0
     for line in lines:
         if not is_good(line):
@@ -242,7 +270,11 @@ def read_lines(data: bytes, seq: int) -> Lines:
         good, trouble = len(records), "senseless"
     seal = 0
     if records and "seal" in records[-1]:
-        seal = records.pop()["seal"]
+        if "seq" in records[-1]:
+            good, trouble = good - 1, "senseless"
+        else:
+            seal = records[-1]["seal"]
+        records.pop()
     numbers = [record.get("seq") for record in records]
     if numbers != list(range(seq + 1, seq + 1 + len(records))):
         good = next(index for index, number in enumerate(numbers) if number != seq + 1 + index)
@@ -261,6 +293,43 @@ def read_lines(data: bytes, seq: int) -> Lines:
     length = sum(map(len, lines)) + len(lines)
     last = len(lines[-1]) + 1 if lines else 0
     return Lines(records, lines, length, last, seq + len(records), seal, synced, trouble)
+
+
+def _read_leased(lines: Sequence[bytes], seq: int) -> Lines:
+    """Do what `read_lines` does where the lock is a lease, whose holder may go on when others have taken it over.
+
+    The first good line with the next number counts, be it a batch or a seal. What has a number that was there before is void: its
+    writer was late, and knows. So is what is not whole, as long as the numbers go on after it. Nothing counts after a seal.
+    `length` is up to the last line that counts. No `trouble` but "torn", if void bytes follow it; "damaged" or "disorder"
+    if a number is missing, with and without something before it that is not whole; and "senseless".
+    """
+    records: list[Record] = []
+    taken: list[bytes] = []
+    at = length = seal = 0
+    trouble = ""
+    for line in lines:
+        at += len(line) + 1
+        if not is_good(line):
+            trouble = "torn" if line or trouble else ""
+            continue
+        record = next(iter(parse_lines([line])), None)
+        if record is None or "seq" not in record:
+            trouble = "senseless"
+            break
+        if record["seq"] > seq + len(taken) + 1:
+            trouble = "damaged" if trouble else "disorder"
+            break
+        if record["seq"] <= seq + len(taken):
+            continue
+        length, trouble, last = at, "", len(line) + 1
+        if "seal" in record:
+            seal = record["seal"]
+            break
+        taken.append(line)
+        del record["crc"], record["seq"]
+        records.append(record)
+    synced = max((record.get("synced", 0) for record in records), default=0)
+    return Lines(records, taken, length, last if length else 0, seq + len(taken), seal, synced, trouble)
 
 
 class Puts(NamedTuple):
@@ -337,7 +406,7 @@ def _is_record(record: object) -> bool:
     if type(record) is not dict:
         return False
     if "seal" in record:
-        return len(record) == 2 and _are(int, record["seal"]) and 0 < record["seal"] < _EPOCHS
+        return len(record) == 2 + ("seq" in record) and _are(int, record["seal"]) and 0 < record["seal"] < _EPOCHS
     return (
         "tastypy" not in record
         and _are(int, record.get("synced", 0))

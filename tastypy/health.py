@@ -43,12 +43,15 @@ def choose(path: str) -> form.LockLine | None:
         header = form.decode_header(text[:start], f"{path}/{name}")
         if header is not None and header.epoch == what.epoch:
             headers[header.epoch] = header
-            last[header.epoch] = form.read_lines(text[start:], header.seq)
+            last[header.epoch] = form.read_lines(text[start:], header.seq, leased=header.leased)
     for epoch in sorted(headers, reverse=True):
         header = headers[epoch]
-        if header.before not in last or last[epoch].seq >= last[header.before].seq:
+        before = last.get(header.before)
+        if header.leased and before is not None and before.seal != epoch and header.seq <= before.seq:
+            continue  # there the seal is the commit; but a repair, which has a number of its own, does without
+        if before is None or last[epoch].seq >= before.seq:
             # a seal says that the epoch after it was committed, even if its header is damaged
-            return form.LockLine(header.id, max(epoch, last[epoch].seal))
+            return form.LockLine(header.id, max(epoch, last[epoch].seal), header.lock)
     return None
 
 
@@ -83,7 +86,7 @@ def recover(store: Store, found: bytes) -> form.LockLine | None:
         files.close(descriptor)
     files.sync_directory(store.path)
     files.replace_line(store.lock.open(), line.encode())
-    files.shorten(store.lock.open(), form.LOCK_LINE_BYTES)  # there may have been more
+    files.shorten(store.lock.open(), len(line.encode()))  # there may have been more
     return line
 
 
@@ -117,24 +120,29 @@ def check(store: Store) -> list[str]:
     line = form.decode_lock_line(store.read_lock_line(locked=store.writable))
     if line is None:
         return [*problems, f"{files.LOCK}: damaged; opening the POD recovers it"]
-    name = files.journal_name(line.epoch)
-    try:
-        text = files.read_file(store.file(name))
-    except FileNotFoundError:
-        return [*problems, f"{name}: missing, though {files.LOCK} names it"]
-    start = text.find(b"\n") + 1
-    header = form.decode_header(text[:start], store.file(name))
-    if header is None:
-        return [*problems, f"{name}, line 1: the header is damaged"]
-    if header.id != line.id or header.epoch != line.epoch:
-        problems.append(f"{name}: its header is of epoch {header.epoch} of directory {header.id}, not of {line}")
+    epoch = line.epoch
+    while True:
+        name = files.journal_name(epoch)
+        try:
+            text = files.read_file(store.file(name))
+        except FileNotFoundError:
+            return [*problems, f"{name}: missing, though {files.LOCK} names it"]
+        start = text.find(b"\n") + 1
+        header = form.decode_header(text[:start], store.file(name))
+        if header is None:
+            return [*problems, f"{name}, line 1: the header is damaged"]
+        if header.id != line.id or header.epoch != epoch:
+            problems.append(f"{name}: its header is of epoch {header.epoch} of directory {header.id}, not of {line}")
+        lines = form.read_lines(text[start:], header.seq, leased=header.leased)
+        if not (header.leased and lines.seal > epoch):  # else it is the seal that counts
+            break
+        epoch = lines.seal
     problems += _check_shards(store, header)
-    lines = form.read_lines(text[start:], header.seq)
     # a torn tail was never acknowledged, and the next writer removes it
     if lines.trouble and (lines.trouble != "torn" or start + lines.length < lines.synced):
         number = text[: start + lines.length].count(b"\n") + 1
         problems.append(f"{name}, line {number}: {lines.trouble}")
-    if lines.seal:
+    if lines.seal and not header.leased:
         problems.append(f"{files.LOCK}: of epoch {line.epoch}, though {name} goes on in that of {lines.seal}")
     return problems
 
@@ -194,6 +202,8 @@ def repair(store: Store) -> list[str]:
             good.append(shard)
     name = files.journal_name(header.epoch)
     records, lines, lost, in_order = _good_records(text, header.seq, header.epoch)
+    if header.leased and form.read_lines(text, header.seq, leased=True).trouble in ("", "torn"):
+        lost = []  # what is void there is no damage
     if lost:
         aside = files.aside_name(name)
         files.write_new(store.file(aside), b"".join(lost), store.permissions)
@@ -238,7 +248,7 @@ def _good_records(text: bytes, seq: int, epoch: int) -> tuple[list[form.Record],
     for at, line in enumerate(lines):
         record = next(iter(form.parse_lines([line])), {}) if form.is_good(line) else {}
         number = record.get("seq", 0)
-        if number > seq and number not in found:
+        if number > seq and number not in found and "seal" not in record:
             found[number] = record, line
         elif record.get("seal", 0) <= epoch or at + 1 < len(lines):
             lost.append(line + b"\n")
@@ -271,7 +281,7 @@ def _committed_line(store: Store, done: list[str]) -> form.LockLine | None:
     done.append(f"{files.LOCK}: {said}; what stood there is noted in {_note_lock(store, epoch)}")
     if chosen is not None:
         files.replace_line(store.lock.open(), chosen.encode())
-    files.shorten(store.lock.open(), form.LOCK_LINE_BYTES if chosen else 0)  # there may have been more
+    files.shorten(store.lock.open(), len(chosen.encode()) if chosen else 0)  # there may have been more
     return chosen
 
 
@@ -294,7 +304,7 @@ def _is_left(store: Store, epoch: int) -> bool:
         return True
     start = text.find(b"\n") + 1
     header = form.decode_header(text[:start], store.file(files.journal_name(epoch)))
-    return header is not None and form.read_lines(text[start:], header.seq).seal > epoch
+    return header is not None and form.read_lines(text[start:], header.seq, leased=header.leased).seal > epoch
 
 
 def _best_header(store: Store, done: list[str]) -> tuple[form.Header, bytes]:
@@ -314,8 +324,8 @@ def _best_header(store: Store, done: list[str]) -> tuple[form.Header, bytes]:
         start = text.find(b"\n") + 1
         path = store.file(files.journal_name(epoch))
         header = form.decode_header(text[:start], path)
-        if header is not None and (header.id, header.epoch) != line:
-            raise _stranger(store, files.journal_name(epoch), form.LockLine(header.id, header.epoch), line)
+        if header is not None and header.lock_line != line:
+            raise _stranger(store, files.journal_name(epoch), header.lock_line, line)
         if header is not None:
             return header, text[start:]
     else:
@@ -346,9 +356,9 @@ def _best_header(store: Store, done: list[str]) -> tuple[form.Header, bytes]:
     identity = line.id if line else files.random_text(8)
     records = _good_records(text[start:], 0, epoch)[0]
     seq = records[0]["seq"] - 1 if records else 0
-    return form.Header(identity, highest, 0, seq, gzipped, SHARD_BYTES, max(newest, default=-1) + 1, shards), text[
-        start:
-    ]
+    lock = form.LEASE if store.lock.leased else form.FLOCK
+    free = max(newest, default=-1) + 1
+    return form.Header(identity, highest, 0, seq, gzipped, SHARD_BYTES, free, shards, lock=lock), text[start:]
 
 
 def _shard_as_it_is(store: Store, name: str, what: files.Name) -> form.Shard:

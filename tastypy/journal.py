@@ -56,7 +56,7 @@ class Journal(Directory):
         part = bool(text)
         if not part:  # or a line is longer
             text = self.read_tail(here.epoch, start.offset)[:size]
-        lines = form.read_lines(text, start.seq)
+        lines = form.read_lines(text, start.seq, leased=self.header.leased)
         if lines.trouble or lines.seal or (not part and (len(text) != size or lines.seq != here.seq)):
             path = self.file(files.journal_name(here.epoch))
             number = self.read_part(here.epoch, 0, start.offset + lines.length).count(b"\n") + 1

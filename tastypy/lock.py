@@ -6,8 +6,8 @@ fork shares: a forked child closes its copy, never unlocks it (that would drop t
 
 `DirectoryLock.mutex` is only ever taken by `with`: CPython lets no signal handler in between taking a lock written in C and
 the block, nor between the block and its release. For the same reason unlocking is one call of a function written in C
-(`fcntl.flock`), the first thing in a `finally`. filelock's `unlock_descriptor` is a Python function, whose first
-instruction a Ctrl-C can hit.
+(`let_go`), the first thing in a `finally`. filelock's `unlock_descriptor` is a Python function, whose first instruction a
+Ctrl-C can hit.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from fcntl import LOCK_UN, flock
+from functools import partial
 from typing import Any, TypeVar
 from weakref import WeakValueDictionary
 
@@ -31,6 +32,7 @@ from tastypy import files, mounts
 from tastypy.backoff import CROWDED, Backoff
 from tastypy.errors import (
     DirectoryGoneError,
+    LeaseLostError,
     LocksUnsupportedError,
     LockTimeout,
     StorageError,
@@ -51,8 +53,10 @@ class DirectoryLock:
 
     Attributes:
         path: of `.lock`.
+        leased: whether it is no flock but a lease, which others may take over: see `lease`.
         local: whether it lies on a file system that is known to be local.
         descriptor: of `.lock`, open as long as a POD uses it; -1 until it is needed in a forked child, or after `drop`.
+        let_go: drops the lock, where there is a descriptor; written in C.
         mutex: excludes the threads of this process; flock is taken with the mutex held.
         backoff: how long this process pauses between attempts.
         busy: the thread that is inside a commit, 0 if none is: what it calls then must not enter another one.
@@ -62,6 +66,8 @@ class DirectoryLock:
     """
 
     descriptor = -1  # here, for `__del__` after a Ctrl-C at the first instruction of what follows
+    let_go: Callable[[], object]
+    leased = False
 
     def __init__(self, path: str, descriptor: int, *, writable: bool = True) -> None:
         self.path = path
@@ -69,10 +75,14 @@ class DirectoryLock:
         self._writable = writable
         self._identity = _identity(descriptor)
         self.bad_epoch = 0
-        self.local = files.is_local(descriptor)
-        if writable and not self.local:
-            _warn_of_mount(path, descriptor)
+        self.local = files.is_local(descriptor) and not self.leased  # where nothing that may be stale is believed
         self._reset()
+        self.use(descriptor)
+
+    def use(self, descriptor: int) -> None:
+        """Take a descriptor of `.lock` for the one to lock."""
+        self.descriptor = descriptor
+        self.let_go = partial(flock, descriptor, LOCK_UN)
 
     def _reset(self) -> None:
         self._process = os.getpid()
@@ -104,14 +114,18 @@ class DirectoryLock:
             try:
                 descriptor = files.open_to_lock(self.path, writable=self._writable)
             except FileNotFoundError:
-                raise DirectoryGoneError(_gone(self.path), self.path) from None
+                raise DirectoryGoneError(gone(self.path), self.path) from None
             except OSError as error:
                 raise storage_error(self.path, error) from error
             if _identity(descriptor) != self._identity:
                 os.close(descriptor)
-                raise DirectoryGoneError(_gone(self.path), self.path)
-            self.descriptor = descriptor
+                raise DirectoryGoneError(gone(self.path), self.path)
+            self.use(descriptor)
         return self.descriptor
+
+    def is_had(self) -> bool:
+        """Tell whether the lock, which was taken, is still had: an flock is."""
+        return True
 
     def wait_for_transaction(self, pod: Any, timeout: float) -> None:
         """Wait until no other thread is inside a transaction; one of this thread on another POD is an error.
@@ -139,7 +153,7 @@ class DirectoryLock:
             self.wait_for_transaction(None, timeout)
 
     def take(self, timeout: float, meanwhile: Callable[[], object]) -> None:
-        """Take the flock, with the mutex held, within `timeout` seconds.
+        """Take the lock, with the mutex held, within `timeout` seconds.
 
         The caller unlocks in a `finally`, whether or not this returned. `meanwhile` is called between attempts: what others
         wrote is then read before the lock is had, and the time under it stays short.
@@ -173,7 +187,7 @@ class DirectoryLock:
             if waited > timeout:
                 message = (
                     f"{self.path} is locked by another process or thread for more than {timeout} s: wait for it, raise timeout=, "
-                    f"or find it with `lsof {self.path}`"
+                    f"or find it with {self._finder()}"
                 )
                 raise LockTimeout(message, self.path)
             if waited > WARN_AFTER and not warned:
@@ -181,6 +195,10 @@ class DirectoryLock:
                 log.warning("waiting for the lock %s since %.0f s; it is held by another process", self.path, waited)
             time.sleep(min(backoff.pause(waited), max(timeout - waited, 0.0) + 0.001))
             began = time.monotonic()
+
+    def _finder(self) -> str:
+        """Return what tells who has the lock."""
+        return f"`lsof {self.path}`"
 
     def _attempt(self, descriptor: int) -> bool:
         try:
@@ -190,12 +208,14 @@ class DirectoryLock:
                 raise storage_error(self.path, error) from error
             message = (
                 f"{self.path} cannot be locked ({error.strerror}): there is no flock, or this process may not write there. "
-                f'{mounts.advice(self.path)}; or read it with mode="r"'
+                f'{mounts.advice(self.path)}; or read it with mode="r"; or, where there can be no flock, make it with lock="lease"'
             )
             raise LocksUnsupportedError(message, self.path, error.errno) from error
 
     def run(self, action: Callable[[], T], timeout: float, meanwhile: Callable[[], object] = lambda: None) -> T:
         """Return what `action()` returns, called with the lock held; inside a transaction of this thread it is held already.
+
+        Where the lock is a lease, and was lost meanwhile, the action has changed nothing, and is done again.
 
         Not a context manager: the `__exit__` of one written in Python may be kept from beginning by a signal.
         """
@@ -207,13 +227,17 @@ class DirectoryLock:
             try:
                 self.busy = threading.get_ident()
                 self.take(timeout, meanwhile)
-                return action()
+                while True:
+                    try:
+                        return action()
+                    except LeaseLostError as error:  # had again by now
+                        log.warning("%s", error)
             finally:
                 # In this order: a signal may be handled right after the call returned, and then nothing below is reached.
                 self.busy = 0
                 if self.descriptor >= 0:
                     try:
-                        flock(self.descriptor, LOCK_UN)
+                        self.let_go()
                     except OSError as error:
                         self.drop(error)
                 if self.deferred:
@@ -234,7 +258,7 @@ class DirectoryLock:
         """Drop the flock, where no second signal is expected (see the module's docstring)."""
         if self.descriptor >= 0:
             try:
-                flock(self.descriptor, LOCK_UN)
+                self.let_go()
             except OSError as error:
                 self.drop(error)
 
@@ -274,7 +298,8 @@ def _warn_of_mount(path: str, descriptor: int) -> None:
             )
 
 
-def _gone(path: str) -> str:
+def gone(path: str) -> str:
+    """Return what to say of a directory that is not where it was."""
     return f"{os.path.dirname(path)} was removed, moved or replaced while it was open: close the POD and open it again"
 
 
@@ -288,20 +313,30 @@ _readers: WeakValueDictionary[int, DirectoryLock] = WeakValueDictionary()
 _locks_mutex = threading.RLock()  # a signal handler may open a POD while one is being opened
 
 
-def lock_of(path: str, permissions: int) -> DirectoryLock:
-    """Return this process's lock of the `.lock` at `path`, which is created if need be."""
-    descriptor = files.open_lock(path, permissions)
+def lock_of(path: str, descriptor: int, *, leased: bool) -> DirectoryLock:
+    """Return this process's lock of the `.lock` at `path`, of which this is a new descriptor, now the lock's to close."""
     identity = _identity(descriptor)
     with _locks_mutex:
         lock = _locks.get(identity)
         if lock is None:
-            fresh = DirectoryLock(path, descriptor)
+            fresh = _made(path, descriptor, leased=leased)
             return _locks.setdefault(identity, fresh)  # a signal handler may have been here meanwhile
         lock.path = path  # it may have been renamed since
         if lock.descriptor < 0:  # a forked child's; its inode may even be another file's by now
-            lock.descriptor = descriptor
+            lock.use(descriptor)
             return lock
     os.close(descriptor)
+    return lock
+
+
+def _made(path: str, descriptor: int, *, leased: bool) -> DirectoryLock:
+    if leased:
+        from tastypy.lease import LeaseLock  # noqa: PLC0415 - seldom needed, and it imports threads and filelock's leases
+
+        return LeaseLock(path, descriptor)
+    lock = DirectoryLock(path, descriptor)
+    if not lock.local:
+        _warn_of_mount(path, descriptor)
     return lock
 
 

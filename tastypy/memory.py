@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from fcntl import LOCK_UN, flock
 from functools import partial
 from threading import get_ident
 from typing import Any, TypeVar
 
 from tastypy import folding, lifecycle
 from tastypy.changes import plain, replace
-from tastypy.errors import LockTimeout, TastypyError
+from tastypy.errors import LeaseLostError, LockTimeout, TastypyError
 from tastypy.following import Following
 from tastypy.format import batch_content
 from tastypy.layers import ABSENT, Layer
@@ -109,8 +108,8 @@ class Memory(Following[K, V]):
         """Commit the items that `make` returns together with their batch, at once; none means nothing.
 
         `make` is called with the lock held and everything applied, and changes nothing itself. The same as `_run`, without
-        what it takes to undo changes: this is what everybody waits for. With `unless_held` nothing is done under hold; tell
-        whether it was done.
+        what it takes to undo changes: this is what everybody waits for. With `unless_held` nothing is done under hold. Tell
+        whether it was done: it was not either where the lease was lost meanwhile, and then has to be done again.
         """
         store = self._store
         lock = store.lock
@@ -134,15 +133,17 @@ class Memory(Following[K, V]):
                     store.position = position
                     if position.offset > store.limit:
                         self._fold_quietly(store.fold_on)
-            except BaseException:
+            except BaseException as error:
                 if taken:
                     self._mend()
+                if isinstance(error, LeaseLostError):
+                    return False
                 raise
             finally:
                 lock.busy = 0
                 if lock.descriptor >= 0:
                     try:
-                        flock(lock.descriptor, LOCK_UN)
+                        lock.let_go()
                     except OSError as error:
                         lock.drop(error)
                 if lock.deferred:

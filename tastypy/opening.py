@@ -7,7 +7,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from tastypy import files, health
+from tastypy import fencing, files, health
 from tastypy import format as form
 from tastypy import lock as locks
 from tastypy.errors import (
@@ -26,8 +26,11 @@ if TYPE_CHECKING:
     from tastypy.store import Store
 
 
-def open_lock(store: Store) -> None:
-    """Open `.lock`: where the store is writable, created with its directory if need be; else it must be there."""
+def open_lock(store: Store, wanted: str | None) -> None:
+    """Open `.lock`: where the store is writable, created with its directory if need be; else it must be there.
+
+    Of a new directory the lock is what is `wanted`, flock if that is None.
+    """
     path = store.file(files.LOCK)
     try:
         if store.writable:
@@ -38,10 +41,17 @@ def open_lock(store: Store) -> None:
             if not os.path.lexists(path):
                 _refuse_foreign(store)
             store.permissions = files.permissions_in(store.path)
-            store.lock = locks.lock_of(path, store.permissions)
+            descriptor = files.open_lock(path, store.permissions)
+            try:
+                leased = _is_leased(store, descriptor, wanted)
+            except BaseException:
+                os.close(descriptor)
+                raise
+            store.lock = locks.lock_of(path, descriptor, leased=leased)
+            store.local = store.lock.local
         else:
             store.lock = _wait_for_lock_file(store, path)
-        store.local = store.lock.local
+            store.local = store.lock.local and not _is_leased(store, store.lock.open(), wanted)
     except (FileExistsError, NotADirectoryError) as error:
         message = f"{store.path} cannot be a POD: a file of that name, or of a parent's, is in the way"
         raise NotAPODError(message, store.path) from error
@@ -53,6 +63,12 @@ def open_lock(store: Store) -> None:
         if isinstance(error, TastypyError):
             raise
         raise storage_error(store.path, error) from error
+
+
+def _is_leased(store: Store, descriptor: int, wanted: str | None) -> bool:
+    """Tell whether the lock is a lease: by what `.lock` says, or, where it is damaged, the journals; else, if that is `wanted`."""
+    line = form.decode_lock_line(files.read_from(descriptor, 0)) or health.choose(store.path)
+    return (line.lock if line else wanted) == form.LEASE
 
 
 def _wait_for_lock_file(store: Store, path: str) -> locks.DirectoryLock:
@@ -90,6 +106,8 @@ def find_or_create(store: Store, gzipped: bool | None, shard_bytes: int | None) 
         with suppress(PermissionError):
             files.sync_directory(os.path.dirname(store.path))
         kinds = {what.kind for what in files.names_in(store.path).values() if what}
+        if not store.lock.is_had():  # and `data` is old by now
+            raise fencing.lost(store)
         if kinds & {"journal", "shard"}:
             line = health.recover(store, data)
         elif data:
@@ -107,15 +125,20 @@ def find_or_create(store: Store, gzipped: bool | None, shard_bytes: int | None) 
 def _create(store: Store, *, gzipped: bool, shard_bytes: int) -> form.LockLine:
     try:
         epoch, descriptor = store.create_journal(1)
-        header = form.Header(files.random_text(8), epoch, 0, 0, gzipped, shard_bytes, 0, ())
+        lock = form.LEASE if store.lock.leased else form.FLOCK
+        header = form.Header(files.random_text(8), epoch, 0, 0, gzipped, shard_bytes, 0, (), lock=lock)
         try:
             files.write_and_sync(descriptor, header.encode())
         finally:
             files.close(descriptor)
         files.sync_directory(store.path)
-        line = form.LockLine(header.id, epoch)
+        if not store.lock.is_had():
+            raise fencing.lost(store)  # somebody may use that journal by now
+        line = header.lock_line
         files.replace_line(store.lock.open(), line.encode())
     except OSError as error:
+        if isinstance(error, TastypyError):
+            raise
         message = f"{store.path} cannot be created: {error.strerror}"
         raise CommitError(message, store.path, error.errno) from error
     store.sealed = epoch
@@ -139,7 +162,9 @@ def _read_header(store: Store, epoch: int) -> None:
             line = store.current(store.read_lock_line(locked=store.writable), locked=store.writable)
             missing = missing + 1 if line.epoch == epoch else 0
             if missing:
-                if missing > 4:
+                if line.lock == form.LEASE:  # whoever wrote it may have been late
+                    line = form.decode_lock_line(store.line_by_journals()) or line
+                if missing > 4 and line.epoch == epoch:
                     message = (
                         f"{error.filename} is missing, though .lock names it; "
                         f"`tastypy repair {store.path}` makes a POD of what the shards hold"

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from functools import partial
 from threading import get_ident
-from typing import Any, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
 from tastypy import files, health, lifecycle
 from tastypy.closing import closed_class
@@ -53,12 +53,14 @@ class PersistentOrderedDict(SharedDict[K, V]):
         default: called with a value that JSON lacks, as in `json.dumps`, returns what is stored in its place.
         gzipped: whether shards are compressed; stored when the POD is created.
         shard_bytes: at which size of its text a shard is closed; stored when the POD is created. 256 KiB if None.
+        lock: "flock", or "lease" for a mount that has none, at the cost that "On a cluster" in the documentation tells; stored
+            when the POD is created. "flock" if None.
 
     Raises:
         NotAPODError: the path is a file, or a directory with other things in it.
         MissingPODError: mode is "r", and there is no POD.
         PermissionDeniedError, LocksUnsupportedError, LockTimeout: what is needed cannot be had.
-        SettingsError: `gzipped` or `shard_bytes` is not what the POD was created with.
+        SettingsError: `gzipped`, `shard_bytes` or `lock` is not what the POD was created with.
         PersistentOrderedDictIntegrityError, FormatVersionError: the directory cannot be read.
     """
 
@@ -74,12 +76,13 @@ class PersistentOrderedDict(SharedDict[K, V]):
         default: Callable[[Any], Any] | None = None,
         gzipped: bool | None = None,
         shard_bytes: int | None = None,
+        lock: Literal["flock", "lease"] | None = None,
     ) -> None:
         super().__init__()
         self._path = _absolute(path)
         self._mode = mode
         self._options: dict[str, Any] = {"timeout": timeout, "durable": durable, "default": default}
-        _check_options(mode, gzipped=gzipped, shard_bytes=shard_bytes, **self._options)
+        _check_options(mode, gzipped=gzipped, shard_bytes=shard_bytes, lock=lock, **self._options)
         store = Store(
             self._path,
             writable=mode == "a",
@@ -87,6 +90,7 @@ class PersistentOrderedDict(SharedDict[K, V]):
             durable=durable,
             gzipped=gzipped,
             shard_bytes=shard_bytes,
+            lock=lock,
         )
         self._begin(store, default)
 
@@ -400,7 +404,12 @@ def _absolute(path: Any) -> str:
     return os.path.abspath(os.path.expanduser(text))
 
 
-def _check_options(mode: Any, *, timeout: Any, durable: Any, default: Any, gzipped: Any, shard_bytes: Any) -> None:
+def _check_options(
+    mode: Any, *, timeout: Any, durable: Any, default: Any, gzipped: Any, shard_bytes: Any, lock: Any
+) -> None:
+    if lock not in ("flock", "lease", None):
+        message = f'lock must be "flock" or "lease", not {lock!r}'
+        raise ValueError(message)
     if mode not in ("a", "r"):
         message = f'mode must be "a" (read and write) or "r" (read only), not {mode!r}'
         raise ValueError(message)

@@ -164,6 +164,8 @@ def _read_news(store: Store, data: bytes, *, locked: bool) -> News | None:
             if attempt > 2:  # a fold that ran meanwhile needs no pause
                 time.sleep(PAUSE)
             data = store.read_lock_line(locked=locked)
+            if store.header.leased and attempt:
+                data = store.line_by_journals() or data
     raise last
 
 
@@ -183,7 +185,7 @@ class _Walk:
 
     def take(self, here: Position, text: bytes, *, cut: bool, known: int = 0) -> None:
         """Add the batches of `text`, which begins at `here`, and move to its end; the first `known` are in the journal before."""
-        lines = form.read_lines(text, here.seq)
+        lines = form.read_lines(text, here.seq, leased=self.header.leased)
         if lines.trouble == "disorder":
             name = files.journal_name(here.epoch)
             self.disorder(f"the line after batch {lines.seq} in {name}")
@@ -214,6 +216,10 @@ class _Walk:
         known = floor.offset if floor is not None and floor.epoch == epoch else 0
         if end < max(self.marked, known):
             self.damaged(epoch, end, "damaged, though it was on stable storage")
+        if self.header.leased:
+            if trouble == "damaged":
+                self.damaged(epoch, end, "damaged")
+            return  # a torn line is void, and stays, since whoever wrote it may do so still
         if not cut:
             return
         if trouble == "damaged":
@@ -235,8 +241,8 @@ class _Walk:
         raise error if self.locked else _ReadAgainError(error)
 
     def next_epoch(self, epoch: int) -> int:
-        """Return the epoch to go on with: that of `.lock`, or, without the lock, a later one that a seal names."""
-        if self.locked and self.seal > epoch:
+        """Return the epoch to go on with: that of `.lock`, or, without the lock or with a lease, a later one that a seal names."""
+        if self.locked and self.seal > epoch and not self.header.leased:
             self.disorder(f"epoch {epoch} in .lock, after a seal that names {self.seal},")
         return max(epoch, self.seal)
 
@@ -263,6 +269,9 @@ class _Walk:
 def _follow(store: Store, epoch: int, *, locked: bool) -> News | None:
     """Return what stands after the position, through the journals up to that of `epoch` or one that it was sealed to."""
     walk = _Walk(store, locked=locked)
+    if walk.here is not None and walk.header.leased and epoch < walk.here.epoch:  # whoever wrote it was late
+        epoch = walk.here.epoch
+        store.sealed = 0  # so that it is written again
     if walk.here is not None and epoch < walk.here.epoch and not locked:
         return None  # a cache is older than what was read already
     if walk.here is not None:

@@ -16,7 +16,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, NamedTuple, NoReturn
 
-from tastypy import files, folding, health, mounts, opening
+from tastypy import fencing, files, folding, health, mounts, opening
 from tastypy import format as form
 from tastypy import lock as locks
 from tastypy.changes import replay
@@ -79,6 +79,7 @@ class Store(Journal):
         durable: bool = False,
         gzipped: bool | None = None,
         shard_bytes: int | None = None,
+        lock: str | None = None,
         load: bool = True,
     ) -> None:
         super().__init__(path, writable=writable)
@@ -103,7 +104,7 @@ class Store(Journal):
         self.own: dict[int, str] = {}
         self._synced: int | None = None  # the offset up to which fdatasync succeeded, until a line has said so
         self._line = b""  # of .lock, as of the position
-        opening.open_lock(self)
+        opening.open_lock(self, lock)
         if not load:  # it is damaged, and about to be repaired
             return
         with explained(path):
@@ -111,11 +112,11 @@ class Store(Journal):
                 self.lock.run(partial(opening.find_or_create, self, gzipped, shard_bytes), timeout)
             else:
                 opening.find(self)
-        for name, wanted in (("gzipped", gzipped), ("shard_bytes", shard_bytes)):
+        for name, wanted in (("gzipped", gzipped), ("shard_bytes", shard_bytes), ("lock", lock)):
             stored = getattr(self.header, name)
             if wanted is not None and wanted != stored:
                 self.close()
-                message = f"{path} was created with {name}={stored}, not {wanted}: leave {name} out"
+                message = f"{path} was created with {name}={stored!r}, not {wanted!r}: leave {name} out"
                 raise SettingsError(message, path)
 
     # --- opening
@@ -136,13 +137,18 @@ class Store(Journal):
     def read_lock_line(self, *, locked: bool) -> bytes:
         """Return the content of `.lock`; without the lock from a descriptor of this moment, where caches would answer."""
         try:
-            if locked or self.local:
+            if self.local or (locked and not self.lock.leased):
                 return files.read_at(self.lock.open(), form.LOCK_LINE_BYTES + 1, 0)
-            return files.read_rewritten(self.file(files.LOCK), form.LOCK_LINE_BYTES + 1)
+            return files.read_rewritten(self.file(files.LOCK))
         except OSError as error:
             if error.errno in files.VANISHED:
                 self.check_place()
             raise
+
+    def line_by_journals(self) -> bytes:
+        """Return what `.lock` should say by the journals, where the lock is a lease, and it was written late; empty if none is whole."""
+        line = health.choose(self.path)
+        return line.encode() if line else b""
 
     def current(self, data: bytes, *, locked: bool) -> form.LockLine:
         """Return what `data`, the content of `.lock`, says; without the lock it may be read again.
@@ -217,7 +223,7 @@ class Store(Journal):
         """Move to a position in another epoch."""
         self._close_journal()
         self.position = None  # an exception between these lines has everything read anew
-        line = form.LockLine(header.id, header.epoch).encode()
+        line = header.lock_line.encode()
         if line != self._line:  # another journal
             self._line = line
             self._synced = None
@@ -271,6 +277,7 @@ class Store(Journal):
 
         Raises:
             CommitError: it could not be written; the journal is as before.
+            LeaseLostError: neither, since another process has taken the lease over.
             UnknownOutcomeError: and undoing it failed, too.
         """
         here = self.position
@@ -299,6 +306,11 @@ class Store(Journal):
                 files.append(self._journal, line)
                 if now:
                     self._sync(self._journal, now, end)
+            elif self.lock.leased:
+                end = fencing.append(
+                    self, here, line, lambda descriptor: self._write_and_close(descriptor, line, now, end)
+                )
+                self._keep(seq, form.stamp(line))
             else:
                 descriptor = self._open_remotely(epoch)
                 began = True
@@ -418,6 +430,10 @@ class Store(Journal):
         """
         header = self.header
         if self.sealed == header.epoch:
+            return
+        if self.lock.leased:
+            fencing.secure(self)
+            self.sealed = header.epoch
             return
         self._check_lock_line()  # it is written below as it was read: not over another one's
         if not header.before:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
 from tastypy import entries
 from tastypy.claims import ClaimedDict
@@ -88,6 +88,7 @@ class ProgressTracker(ClaimedDict[K]):
             default: Callable[[Any], Any] | None = None,
             gzipped: bool | None = None,
             shard_bytes: int | None = None,
+            lock: Literal["flock", "lease"] | None = None,
         ) -> None: ...
 
     @property

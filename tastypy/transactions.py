@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
-from fcntl import LOCK_UN, flock
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from weakref import ref
@@ -176,7 +175,7 @@ def leave(memory: Memory[Any, Any], layer: Layer, *, commit: bool) -> None:
             lock.transaction, lock.thread = None, 0
             try:
                 if lock.descriptor >= 0:
-                    flock(lock.descriptor, LOCK_UN)
+                    lock.let_go()
             except OSError as error:
                 lock.drop(error)
             finally:

@@ -1,7 +1,8 @@
 """Who is alive: each process that claims tasks has a file of its own in the tracker's directory, and an flock on it.
 
 The kernel drops the lock with the process, on whichever host. So whoever obtains it, or finds the file gone or stale, has
-found a dead worker; any other error counts as alive. The file is one JSON value a line: first who it is, then, at fixed
+found a dead worker; any other error counts as alive. Where the directory's lock is a lease, so is each worker's, on a marker
+beside its file: a worker counts as dead when it has not been seen to renew it for some time. The file is one JSON value a line: first who it is, then, at fixed
 places that are written over, the tokens of the claims that the process has in hand, one of them for each of its threads.
 What claims mean is left to `claims`.
 """
@@ -22,12 +23,13 @@ from weakref import WeakKeyDictionary, WeakSet
 import orjson
 from filelock import lock_descriptor
 
-from tastypy import files
+from tastypy import fencing, files
 from tastypy.errors import CommitError, PermissionDeniedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from tastypy.lease import Lease
     from tastypy.lock import DirectoryLock
     from tastypy.store import Store
 
@@ -40,6 +42,9 @@ _SWEPT = 16  # files of other workers that a new one looks at
 _workers: WeakKeyDictionary[DirectoryLock, Worker] = WeakKeyDictionary()
 _all: WeakSet[Worker] = WeakSet()  # those of runs, too, which claim nothing
 _probes: set[int] = set()  # descriptors of others' files while they may be locked by us, for a fork just then
+_rivals: dict[
+    str, Lease
+] = {}  # by their paths, the leases of others, since how long none was renewed is theirs to know
 
 
 def host() -> str:
@@ -67,6 +72,7 @@ class Worker:
         self.process = os.getpid()
         self.tokens: set[str] = set()
         self.looked = float("-inf")
+        self._lease = _lease_of(store, self.name) if store.header.leased else None
         self._slots = count()
         self._free: list[int] = []
         self._in_hand: dict[str, int] = {}
@@ -78,7 +84,7 @@ class Worker:
         try:
             self._descriptor = files.create(temporary, permissions, append=False)
             # locked before it has its name: nobody who looks for dead workers finds it without its lock
-            if not lock_descriptor(self._descriptor, blocking=False):
+            if not (lock_descriptor(self._descriptor, blocking=False) if self._lease is None else self._lease.take()):
                 raise OSError(errno.EWOULDBLOCK, "a new file is locked by somebody else")  # noqa: TRY301 - told like others
             self._inode = files.inode_of(self._descriptor)
             self._size = len(head)
@@ -107,7 +113,7 @@ class Worker:
 
     def is_whole(self) -> bool:
         """Tell whether its file is still there: others may have taken it for dead, or somebody removed it."""
-        if self._descriptor < 0:
+        if self._descriptor < 0 or not (self._lease is None or self._lease.is_had()):
             return False
         try:
             return files.size_and_inode(self.path)[1] == self._inode
@@ -150,6 +156,8 @@ class Worker:
 
     def abandon(self) -> None:
         """Close the file, without a change to its lock, which in a forked child is the parent's."""
+        if self._lease is not None and self.process == os.getpid():
+            self._lease.drop()
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
             with suppress(OSError):
@@ -202,6 +210,8 @@ def begin(store: Store, who: dict[str, Any]) -> Worker:
         message = f"{path}: no permission to create the file of this worker ({error.strerror}); nothing was claimed"
         raise PermissionDeniedError(message, path, error.errno) from error
     except OSError as error:
+        if store.lock.leased and error.errno in _GONE:  # a fold has removed it before it had its name
+            raise fencing.lost(store) from error
         message = f"{path}: the file of this worker cannot be created ({error.strerror}); nothing was claimed"
         raise CommitError(message, path, error.errno) from error
     return worker
@@ -259,7 +269,7 @@ def find_remains(store: Store, name: str) -> Remains | None:
     try:
         descriptor = files.open_to_lock(path)
         _probes.add(descriptor)
-        if not _is_locked(descriptor):
+        if not _is_held(store, name, descriptor):
             remains = Remains(name, path, descriptor, *_read(descriptor))
             descriptor = -1
             return remains
@@ -309,7 +319,8 @@ def seen(store: Store) -> list[Seen]:
             continue
         _probes.add(descriptor)
         try:
-            found.append(Seen(files.worker_of(file), _is_locked(descriptor), *_read(descriptor)))
+            name = files.worker_of(file)
+            found.append(Seen(name, _is_held(store, name, descriptor, look_only=True), *_read(descriptor)))
         except OSError as error:
             log.warning("%s cannot be read: %s", store.file(file), error)
         finally:
@@ -329,9 +340,30 @@ def is_alive(store: Store, name: str) -> bool:
         return error.errno not in _GONE
     _probes.add(descriptor)
     try:
-        return _is_locked(descriptor)
+        return _is_held(store, name, descriptor, look_only=not store.writable)
     finally:
         _close_probe(descriptor)
+
+
+def _is_held(store: Store, name: str, descriptor: int, *, look_only: bool = False) -> bool:
+    """Tell whether a worker's file is locked; if that is a lease, and one may `look_only`, whether its marker is there."""
+    if not store.header.leased:
+        return _is_locked(descriptor)
+    path = store.file(files.lease_name(name))
+    if look_only:
+        return os.path.lexists(path)
+    rival = _rivals.setdefault(path, _lease_of(store, name))
+    if not rival.take():
+        return True
+    rival.drop()
+    _rivals.pop(path, None)
+    return False
+
+
+def _lease_of(store: Store, name: str) -> Lease:
+    from tastypy.lease import Lease  # noqa: PLC0415 - seldom needed, see `lock`
+
+    return Lease(store.file(files.lease_name(name)), store.permissions)
 
 
 def _is_locked(descriptor: int) -> bool:

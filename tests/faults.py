@@ -27,7 +27,8 @@ class FailingOS:
         persistent: whether all calls after it fail too.
         always: exceptions by the name of a call that fails every time.
         before: functions by the name of a call, called with its arguments.
-        kill: "before", "after" or "half" (a write that was half done) to end the process by SIGKILL at the call instead.
+        kill: "before", "after" or "half" (a write that was half done) to end the process by SIGKILL at the call instead;
+            "pause" to stop it there until it gets SIGCONT, and to go on then.
     """
 
     def __init__(self) -> None:
@@ -66,6 +67,9 @@ class FailingOS:
                 raise self.always[name]
             number = len(self.calls)
             if self.at and (number == self.at or (self.persistent and number > self.at)):
+                if self.kill == "pause":
+                    os.kill(os.getpid(), signal.SIGSTOP)
+                    return real(*arguments, **options)
                 if self.kill:
                     self._die(real, arguments, options)
                 if name == "close":  # as Linux does: the descriptor is gone whatever close says

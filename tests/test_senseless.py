@@ -108,7 +108,7 @@ def test_a_header_with_a_right_crc_and_a_field_of_another_type_is_none(field: st
 
 @pytest.mark.parametrize("body", [b'{"id":1,"epoch":2', b'{"id":"0"', b"[1,2", b"{", b'{"id":"0","epoch":2.5', b"\xff"])
 def test_a_lock_line_with_a_right_crc_that_makes_no_sense_is_none(body: bytes) -> None:
-    body += b" " * (form.LOCK_LINE_BYTES - len(body) - len(b',"crc":"00000000"}\n'))
+    body += b" " * (len(form.LockLine("0" * 16, 0).encode()) - len(body) - len(b',"crc":"00000000"}\n'))
     assert form.decode_lock_line(b'%b,"crc":"%08x"}\n' % (body, zlib.crc32(body))) is None
 
 
@@ -224,7 +224,7 @@ def test_a_lock_file_that_is_too_long_is_mended_for_good(folded: Path, call: str
         POD(folded).close()
     else:
         assert any(".lock" in line for line in tastypy.repair(folded))
-    assert (folded / ".lock").stat().st_size == form.LOCK_LINE_BYTES
+    assert (folded / ".lock").stat().st_size == len(form.LockLine("0" * 16, 0).encode())
     assert [problem for problem in tastypy.check(folded) if not problem.startswith("aside-")] == []
     assert exactly(stored(folded)) == exactly(whole)
 
