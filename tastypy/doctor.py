@@ -374,4 +374,9 @@ def _remedies(side: Side, reasons: _Texts) -> list[str]:
     if not any(_place(side) in places for places in reasons.values()):
         return []
     known = [remark.remedy for remark in side.remarks() if remark.bad]
-    return known or [mounts.remedy(side.mount) if side.mount else mounts.ELSEWHERE]
+    found = known or [mounts.remedy(side.mount) if side.mount else mounts.ELSEWHERE]
+    if side.flock:
+        found.append(
+            'or, if it cannot have flock, make PODs there with lock="lease": docs/clusters.md says what that gives up'
+        )
+    return found

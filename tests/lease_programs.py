@@ -88,7 +88,7 @@ def _paused(action: str, path: str, at: int, answer: int) -> NoReturn:
     system: Any = FailingOS()
     system.kill = "pause"
     system.arm(at, KeyboardInterrupt)
-    files.os = system
+    vars(files).update(os=system)
     try:
         if pod is None:
             pod = POD(path, lock="lease")

@@ -99,6 +99,17 @@ def test_what_to_change_is_the_option_where_one_is_known_to_be_wrong_and_what_su
     ]
 
 
+def test_a_mount_without_flock_may_do_with_leases() -> None:
+    lustre = Mount("/shared", "lustre", "server:volume", ("rw",))
+    report = judged(side(mount=lustre, flock="flock does not work (Function not implemented)"))
+    assert report.verdict == BAD
+    assert [text.partition(": ")[2][:30] for text in report.remedies] == [
+        "mount it with -o flock on ever",
+        "or, if it cannot have flock, m",
+    ]
+    assert 'lock="lease"' in report.remedies[1]
+
+
 def test_what_was_tried_out_needs_no_warning() -> None:
     gluster = Mount("/shared", "fuse.glusterfs", "server:volume", ("rw",))
     assert judged(side(mount=gluster)).notes

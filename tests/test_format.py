@@ -32,6 +32,7 @@ HEADERS = st.builds(
     shard_bytes=NUMBERS.map(lambda number: number + 1),
     next=NUMBERS,
     shards=st.lists(SHARDS, max_size=4).map(tuple),
+    lock=st.sampled_from([form.FLOCK, form.LEASE]),
 )
 TEXT = st.text(st.characters(codec="utf-8"), max_size=5) | st.sampled_from(
     ["#", "##1", '"', "\\", '":', "\n", '","#1":']
@@ -82,7 +83,10 @@ SIMPLE = [form.batch_line(number, b'"put":{"key":%d}' % number) for number in ra
 @given(identity=IDS, epoch=st.integers(0, 10**12 - 1))
 def test_the_lock_line_reads_back_and_has_one_width(identity: str, epoch: int) -> None:
     line = form.LockLine(identity, epoch).encode()
-    assert form.decode_lock_line(line) == (identity, epoch)
+    assert form.decode_lock_line(line) == form.LockLine(identity, epoch)
+    leased = form.LockLine(identity, epoch, form.LEASE)
+    assert form.decode_lock_line(leased.encode()) == leased
+    assert len(leased.encode()) == form.LOCK_LINE_BYTES
     assert len(line) == len(form.LockLine("0" * 16, 0).encode()) < 512, "it is to lie within one sector"
     assert json.loads(line).keys() == {"id", "epoch", "crc"}
 

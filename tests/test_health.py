@@ -247,7 +247,7 @@ def test_the_highest_committed_journal_is_chosen_and_none_of_a_dead_fold(
     make(path, epoch, epoch - 1, seq - committed[-1], seq + more)
     chosen = health.choose(str(path))
     expected = epoch if more or not whole else epoch + 1 + whole[-1]
-    assert chosen == ("0" * 16, expected)
+    assert chosen == form.LockLine("0" * 16, expected)
 
 
 def test_nothing_is_chosen_where_no_header_is_whole(path: Path) -> None:

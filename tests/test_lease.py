@@ -33,6 +33,7 @@ from tastypy import (
 )
 from tastypy import format as form
 
+ROOT = Path(__file__).parent.parent
 PROGRAMS = Path(__file__).with_name("lease_programs.py")
 RIVAL = {"rival 0": 0, "rival 1": 1, "rival 2": 2}
 BEFORE = {"old": 0, "count": 0, "older": 0}
@@ -53,7 +54,7 @@ def names(path: str | Path) -> set[str]:
 
 def paused(action: str, folds: int, place: Path) -> list[dict[str, Any]]:
     """What became of an action that was stopped before each of its system calls, while another process went on."""
-    command = [sys.executable, PROGRAMS, action, str(folds), place]
+    command = [sys.executable, str(PROGRAMS), action, str(folds), str(place)]
     ended = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, timeout=120, check=True)
     answer = json.loads(ended.stdout)
     assert answer["wrong"] == []
@@ -249,8 +250,19 @@ def test_a_torn_line_stays_and_is_void(path: Path, leased: POD[Any, Any]) -> Non
         file.write(b'{"crc":"01234567","seq":2,"put":{"tor')
     leased["b"] = 2
     leased["c"] = 3
+    with journal(path).open("ab") as file:
+        file.write(form.batch_line(3, b'"put":{"late":true}') + form.seal_line(9, 2))
     assert b'"tor\n{' in journal(path).read_bytes()
     assert stored(path) == {"a": 1, "b": 2, "c": 3}
+    script = [sys.executable, str(ROOT / "docs/examples/read_pod.py"), str(path)]
+    assert subprocess.run(script, capture_output=True, text=True, check=True).stdout.split() == [
+        "'a'",
+        "1",
+        "'b'",
+        "2",
+        "'c'",
+        "3",
+    ]
     assert check(path) == repair(path) == []
     leased.sync()
     assert stored(path) == {"a": 1, "b": 2, "c": 3}
@@ -324,7 +336,7 @@ except ClaimLost:
         tracker.add_many(["a", "b"])
         process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
         os.waitid(os.P_PID, process.pid, os.WSTOPPED)
-        found = []
+        found: list[str] = []
         deadline = time.monotonic() + 20
         while len(found) < 2 and time.monotonic() < deadline:
             task = tracker.claim()
@@ -352,7 +364,8 @@ _LINES = st.lists(st.tuples(st.integers(1, 6), st.sampled_from(["batch", "seal",
 @given(_LINES)
 def test_the_first_line_of_a_number_counts(written: list[tuple[int, str]]) -> None:
     """Whoever appends, and whenever: by a model that takes line after line."""
-    text, counting, seal, missing, length = b"", [], 0, False, 0
+    counting: list[dict[str, list[str]]] = []
+    text, seal, missing, length = b"", 0, False, 0
     for at, (number, kind) in enumerate(written):
         if kind == "torn":
             text += b'{"crc":"00000000","seq":'

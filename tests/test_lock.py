@@ -17,6 +17,7 @@ import pytest
 from helpers import PATIENCE, Opener, exactly, files, in_child, stored
 
 from tastypy import POD, DirectoryGoneError, LocksUnsupportedError, LockTimeout, StorageError, TransactionError
+from tastypy import files as tastypy_files
 from tastypy import lock as under_test
 from tastypy.backoff import Backoff
 from tastypy.lock import DirectoryLock, lock_of
@@ -25,10 +26,15 @@ from tastypy.store import Store
 ROUNDS = 300
 
 
+def flock_of(path: str) -> DirectoryLock:
+    """This process's lock of the `.lock` at `path`."""
+    return lock_of(path, tastypy_files.open_lock(path, 0o600), leased=False)
+
+
 @pytest.fixture
 def lock(tmp_path: Path) -> DirectoryLock:
     """The lock of a directory of its own."""
-    return lock_of(str(tmp_path / ".lock"), 0o600)
+    return flock_of(str(tmp_path / ".lock"))
 
 
 @pytest.fixture
@@ -45,7 +51,7 @@ def enter_often(path: str, barrier: Barrier, rounds: int) -> None:
 
     Two independent detectors: a file that only one can create, and a number that is read, and written, in two steps.
     """
-    own = lock_of(path, 0o600)
+    own = flock_of(path)
     inside, number = f"{path}.inside", f"{path}.number"
 
     def action() -> None:
@@ -287,7 +293,7 @@ def test_whoever_finds_it_free_pauses_only_where_others_wait(lock: DirectoryLock
     lock.backoff.usual = 1.0
     lock.run(lambda: None, 300)
     assert clock.slept == [7.0]
-    assert lock.backoff == lock_of(lock.path, 0o600).backoff, "it is the process's, for all its objects"
+    assert lock.backoff == flock_of(lock.path).backoff, "it is the process's, for all its objects"
 
 
 # ---------------------------------------------------------------------------------------------- PODs of one directory
@@ -372,7 +378,7 @@ def test_a_forked_child_that_ends_drops_nothing_of_its_parents_lock(lock: Direct
 def lock_in_a_child(path: str) -> None:
     """Take the lock by a description of its own."""
     under_test.forked()
-    lock_of(path, 0o600).run(lambda: None, 0)
+    flock_of(path).run(lambda: None, 0)
 
 
 def test_a_child_forked_inside_a_commit_may_enter_one_itself(lock: DirectoryLock) -> None:
@@ -410,7 +416,7 @@ def test_a_child_does_not_lock_a_file_that_took_the_place_of_its_parents(lock: D
 
 def test_the_descriptor_goes_with_the_last_user_of_the_lock(tmp_path: Path) -> None:
     path = str(tmp_path / ".lock")
-    one, other = lock_of(path, 0o600), lock_of(path, 0o600)
+    one, other = flock_of(path), flock_of(path)
     descriptor = one.descriptor
     assert one is other
     del one

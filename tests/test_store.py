@@ -81,7 +81,7 @@ def test_a_commit_by_two_writers_in_turn_is_one_line_each(pod: POD[Any, Any], op
 def test_the_lock_line_and_the_header_of_a_new_pod_say_the_same(pod: POD[Any, Any]) -> None:
     line = form.decode_lock_line((Path(pod.path) / ".lock").read_bytes())
     header = header_of(pod.path)
-    assert line == (header.id, header.epoch) == (header.id, 1)
+    assert line == header.lock_line == form.LockLine(header.id, 1)
     assert (header.before, header.seq, header.shards) == (0, 0, ())
     assert len(header.id) == 16
     assert files(Path(pod.path)).keys() == {".lock", "journal-1.jsonl"}

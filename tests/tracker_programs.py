@@ -378,11 +378,11 @@ def terminate_beside_a_claim(path: str) -> None:
         time.sleep(helpers.PATIENCE)
         assert task
 
-    def commit(*arguments: Any) -> None:
+    def commit(*arguments: Any) -> bool:
         if threading.current_thread() is not threading.main_thread():
             chose.set()
             ended.wait(helpers.PATIENCE)
-        real(*arguments)
+        return real(*arguments)
 
     Tracker._commit_items = staticmethod(commit)  # type: ignore[method-assign,assignment]  # it is about the moment before it
     threading.Thread(target=claim, daemon=True).start()

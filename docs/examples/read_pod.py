@@ -48,13 +48,17 @@ def read_journal(directory: Path, epoch: int) -> tuple[Fields, list[Fields], int
     if header is None or header["tastypy"] != 1:
         raise ValueError(f"journal-{epoch}.jsonl has no good header of format 1")
     batches: list[Fields] = []
+    leased = header.get("lock") == "lease"
     for line in lines[1:-1]:  # after the last newline there is nothing, or a line that is being written
         batch = fields_of(line)
+        number = header["seq"] + len(batches) + 1
+        if leased and (batch is None or batch["seq"] < number):
+            continue  # void
         if batch is None:
             break
         if "seal" in batch:
             return header, batches, batch["seal"]
-        if batch["seq"] != header["seq"] + len(batches) + 1:
+        if batch["seq"] != number:
             raise ValueError(f"journal-{epoch}.jsonl: number {batch['seq']} is out of line")
         batches.append(batch)
     return header, batches, 0
