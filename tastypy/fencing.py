@@ -95,10 +95,8 @@ def _find(path: str, here: Position, line: bytes) -> int | None:
     """Return the offset after the line, if it is the first one that counts after `here` by now."""
     text = files.read_rewritten(path, here.offset)
     lines = form.read_lines(text, here.seq, leased=True)
-    start = text.find(line)
-    if lines.lines:
-        return here.offset + start + len(line) if lines.lines[0] == line[:-1] else None
-    return here.offset + lines.length if lines.seal and lines.length == start + len(line) else None
+    first = lines.lines[0] + b"\n" if lines.lines else text[lines.length - lines.last : lines.length]
+    return here.offset + text.find(line) + len(line) if first == line else None
 
 
 def _was_folded(store: Store, number: int, stamp: str) -> bool:

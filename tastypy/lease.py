@@ -97,7 +97,8 @@ class LeaseLock(DirectoryLock):
     def _reset(self) -> None:
         super()._reset()
         self._requests: SimpleQueue[_Request | None] = SimpleQueue()
-        finalize(self, self._requests.put, None)
+        # not at the exit of the process, when held changes may have to be written yet
+        finalize(self, self._requests.put, None).atexit = False
         self._keeper: Thread | None = None
         self._lease = Lease(self._marker(), self._mode)
 
@@ -117,7 +118,7 @@ class LeaseLock(DirectoryLock):
         return f"{self._lease.path}: it is {self._lease.holder()}"
 
     def _attempt(self, descriptor: int) -> bool:
-        if self._keeper is None:
+        if self._keeper is None or not self._keeper.is_alive():  # a Ctrl-C may have come before it was started
             self._keeper = Thread(target=_keep, args=(self._requests,), name="tastypy-lease", daemon=True)
             self._keeper.start()
         if self._lease.path != self._marker():  # the directory was renamed, and opened again

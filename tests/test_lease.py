@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,10 +29,12 @@ from tastypy import (
     Tracker,
     UnknownOutcomeError,
     check,
+    fencing,
     lease,
     repair,
 )
 from tastypy import format as form
+from tastypy.reading import Position
 
 ROOT = Path(__file__).parent.parent
 PROGRAMS = Path(__file__).with_name("lease_programs.py")
@@ -214,6 +217,44 @@ def test_a_ctrl_c_at_any_moment_leaves_no_marker(path: Path, failing_os: Failing
     assert stored(path) == {"a": reached}
 
 
+def test_what_is_held_is_written_at_exit(path: Path) -> None:
+    code = f"""
+from tastypy import POD
+first = POD({str(path) + "-flock"!r})
+pod = POD({str(path)!r}, lock="lease")
+pod["a"] = 1
+pod.hold()
+pod["b"] = 2
+"""
+    subprocess.run([sys.executable, "-W", "error", "-c", code], check=True, timeout=60)
+    assert stored(path) == {"a": 1, "b": 2}
+    assert ".lease" not in names(path)
+
+
+def test_threads_take_turns(path: Path, leased: POD[Any, Any]) -> None:
+    def count() -> None:
+        for _ in range(20):
+            leased.incr("n")
+
+    threads = [threading.Thread(target=count) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert stored(path) == {"n": 60}
+
+
+def test_a_lock_that_is_dropped_leaves_no_thread(path: Path) -> None:
+    before = threading.active_count()
+    for number in range(5):
+        with POD[Any, Any](path, lock="lease") as pod:
+            pod[number] = number
+    deadline = time.monotonic() + 20
+    while threading.active_count() > before and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert threading.active_count() == before
+
+
 def test_processes_count_together(path: Path) -> None:
     code = f"from tastypy import POD\npod = POD({str(path)!r}, lock='lease')\nfor _ in range(40): pod.incr('n')"
     running = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(4)]
@@ -354,6 +395,17 @@ except ClaimLost:
         os.kill(process.pid, signal.SIGCONT)
         assert process.communicate(timeout=30)[0].split() == [b"lost", b"b"]
     assert issubclass(ClaimLost, RuntimeError)
+
+
+def test_a_seal_of_another_process_is_not_taken_for_the_own_one(path: Path) -> None:
+    """Not either where it is shorter by the one byte that a search that fails would make up for."""
+    here = Position(1, 0, 7)
+    for others in (9, 10, 11, 100):
+        path.write_bytes(form.seal_line(others, 8) + form.seal_line(10, 8))
+        found = fencing._find(str(path), here, form.seal_line(10, 8))
+        assert found == (len(form.seal_line(10, 8)) if others == 10 else None)
+        path.write_bytes(form.seal_line(others, 8))
+        assert (fencing._find(str(path), here, form.seal_line(10, 8)) is None) == (others != 10)
 
 
 # ------------------------------------------------------------------------------------------------------------- the reading
