@@ -19,6 +19,7 @@ from pathlib import Path
 
 from stress.hosts import Host, Place
 
+LOCKS = [None, None, None, "lease"]  # what `lock` is in a round
 _MEMORY = "/dev/shm"
 
 

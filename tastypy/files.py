@@ -27,12 +27,13 @@ _NAMES = re.compile(
     r"(?P<journal>journal-(?P<je>[1-9]\d*)\.jsonl)"
     r"|(?P<shard>(?P<number>\d{4,})-(?P<se>[1-9]\d*)\.json(\.gz)?)"
     r"|(?P<worker>worker-[0-9a-f]{16}\.jsonl)"
+    r"|(?P<lease>worker-[0-9a-f]{16}\.lease)"
     r"|(?P<temporary>\.[0-9a-f]{16}\.tmp)"
     r"|(?P<aside>aside-[0-9a-f]{8}-.*)"
     # a network file system keeps under .nfs… what was removed while it was open; `tastypy doctor` works in .doctor-…;
     # filelock takes a lease over under names that end with .break… and .restore…
     r"|(?P<other>\.lock|\.nfs.*|\.doctor-[0-9A-Za-z_-]{1,40}"
-    r"|(\.|worker-[0-9a-f]{16}\.)lease(\.(break|restore)\.\d+\.[0-9a-f]+)?)"
+    r"|\.lease|(\.|worker-[0-9a-f]{16}\.)lease\.(break|restore)\.\d+\.[0-9a-f]+)"
 )
 
 VANISHED = (errno.ENOENT, errno.ESTALE)  # of a name that another process removed, as different hosts see it
@@ -52,7 +53,7 @@ _MOST_NULS = 1 << 26  # bytes
 
 
 class Name(NamedTuple):
-    """What a file's name says: its kind (journal, shard, worker, temporary, aside or other), number and epoch (0: none)."""
+    """What a file's name says: its kind (journal, shard, worker, lease, temporary, aside or other), number and epoch (0: none)."""
 
     kind: str
     number: int = 0
@@ -80,8 +81,8 @@ def is_worker(name: str) -> bool:
 
 
 def worker_of(file: str) -> str:
-    """Return the name of the worker whose file it is."""
-    return file.removeprefix("worker-").removesuffix(".jsonl")
+    """Return the name of the worker whose file, or marker of a lease, it is."""
+    return file.removeprefix("worker-").removesuffix(".jsonl").removesuffix(".lease")
 
 
 def temporary_name() -> str:
@@ -109,7 +110,7 @@ def parse_name(name: str) -> Name | None:
     match = _NAMES.fullmatch(name)
     if match is None:
         return None
-    kind = str(match.lastgroup if match.lastgroup in ("worker", "temporary", "aside", "other") else "")
+    kind = str(match.lastgroup if match.lastgroup in ("worker", "lease", "temporary", "aside", "other") else "")
     if match["journal"]:
         return Name("journal", 0, int(match["je"]))
     if match["shard"]:

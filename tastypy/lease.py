@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -28,6 +29,9 @@ from tastypy.lock import DirectoryLock, gone
 log = logging.getLogger("tastypy")
 
 DURATION = 30.0  # seconds; of all processes of a directory
+_UNWRITTEN = (
+    2.0  # seconds after which a marker that is still empty is that of a process which died within its first lines
+)
 _PATIENCE = 10.0  # seconds to wait, at the end of a commit, until the lease is dropped
 
 
@@ -42,6 +46,7 @@ class Lease:
         self.path = path
         # of all threads: one takes it, and another asks for its token
         self._lease = SoftFileLease(path, mode=mode, thread_local=False, lease_duration=DURATION)
+        self._empty: tuple[tuple[int, int], float] | None = None  # a marker that was seen so, and since when
 
     def take(self) -> bool:
         """Try to take it; tell whether it is had.
@@ -53,11 +58,37 @@ class Lease:
         try:
             self._lease.acquire(blocking=False)
         except Timeout:
+            self._remove_empty()
             return False
         except LeaseSettingsMismatch as error:
             message = f"{error}: use the same version of tastypy everywhere"
             raise SettingsError(message, self.path) from error
         return True
+
+    def is_empty(self) -> bool:
+        """Tell whether its marker is there, and nothing was written to it."""
+        return self._empty is not None
+
+    def _remove_empty(self) -> None:
+        """Remove a marker that has been empty for some time, which filelock leaves for ever."""
+        try:
+            status = os.lstat(self.path)
+        except FileNotFoundError:
+            self._empty = None
+            return
+        marker = status.st_ino, status.st_mtime_ns
+        now = time.monotonic()
+        if status.st_size:
+            self._empty = None
+        elif self._empty is None or self._empty[0] != marker:
+            self._empty = marker, now
+        elif now - self._empty[1] > _UNWRITTEN:
+            log.warning(
+                "%s was empty for %.0f s, and is removed: who made it has died", self.path, now - self._empty[1]
+            )
+            files.remove(
+                self.path
+            )  # should it be another one by now, its holder finds that out, as all that lose theirs
 
     def is_had(self) -> bool:
         """Tell whether the marker says that it is had here."""

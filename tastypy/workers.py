@@ -220,10 +220,15 @@ def begin(store: Store, who: dict[str, Any]) -> Worker:
 def _sweep(store: Store, holders: set[str]) -> None:
     """Remove files of workers that died without a claim, or that a process has left which did not close its tracker."""
     try:
-        names = [name for name, what in files.names_in(store.path).items() if what and what.kind == "worker"]
+        kinds = {name: what.kind for name, what in files.names_in(store.path).items() if what}
     except OSError as error:
         log.warning("%s cannot be listed, so what dead workers left there stays: %s", store.path, error)
         return
+    names = [name for name, kind in kinds.items() if kind == "worker"]
+    for name, kind in kinds.items():
+        worker = files.worker_of(name)
+        if kind == "lease" and files.worker_name(worker) not in kinds and not _is_held(store, worker, -1):
+            files.remove(store.file(name))  # of one that died as it began, or ended
     for name in random.sample(names, min(_SWEPT, len(names))):
         worker = files.worker_of(name)
         if worker not in holders and not is_alive(store, worker):
@@ -354,7 +359,7 @@ def _is_held(store: Store, name: str, descriptor: int, *, look_only: bool = Fals
         return os.path.lexists(path)
     rival = _rivals.setdefault(path, _lease_of(store, name))
     if not rival.take():
-        return True
+        return descriptor >= 0 or not rival.is_empty()  # without a file it has died before it wrote its marker
     rival.drop()
     _rivals.pop(path, None)
     return False

@@ -180,6 +180,17 @@ def test_a_killed_holder_is_followed_at_once(path: Path, leased: POD[Any, Any]) 
     assert stored(path) == {"a": 1}
 
 
+def test_a_marker_of_one_that_was_killed_before_it_wrote_it_is_removed(
+    path: Path, leased: POD[Any, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lease, "_UNWRITTEN", 0.3)
+    (path / ".lease").touch()
+    start = time.monotonic()
+    leased["a"] = 1
+    assert 0.3 < time.monotonic() - start < lease.DURATION / 2
+    assert ".lease" not in names(path)
+
+
 def test_a_forked_child_has_a_lease_of_its_own(path: Path) -> None:
     code = f"""
 import os
@@ -280,6 +291,28 @@ def test_it_needs_no_flock_at_all(path: Path, monkeypatch: pytest.MonkeyPatch) -
         assert tracker.percent_done() == "100.00 %"
         assert [name for name in names(path) if name.endswith(".lease")], "a worker has one of its own"
     assert not [name for name in names(path) if name.endswith(".lease")]
+
+
+def test_what_dead_workers_left_is_removed_by_the_next_one(path: Path) -> None:
+    code = f"""
+import os, signal
+from tastypy import Tracker
+Tracker({str(path)!r}, lock="lease").claim()
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    with Tracker[Any](path, lock="lease") as tracker:
+        tracker.add_many(range(3))
+        for _ in range(2):
+            assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -signal.SIGKILL
+        for file in path.glob("worker-*.jsonl"):
+            file.unlink()
+        (path / f"worker-{'0' * 16}.lease").touch()
+        assert len(list(path.glob("worker-*"))) >= 2
+        for task in tracker.claims():
+            task.done()
+        assert len(list(path.glob("worker-*"))) == 2, "its own"
+    assert not list(path.glob("worker-*"))
+    assert stored(path).keys() == {0, 1, 2}
 
 
 # ------------------------------------------------------------------------------------------------------------- on the disk

@@ -22,7 +22,7 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stress.command import Trial, WrongError, command
+from stress.command import LOCKS, Trial, WrongError, command
 from stress.hosts import Place
 from stress.recount import recount
 from stress.tracker.worker import INTERRUPTED, Plan, lines_of, work
@@ -264,7 +264,11 @@ def play(shared: Place, place: Path, chance: random.Random) -> Counter[str]:
         max_tries=chance.choice([0, 0, 2, 4]),
         batch=chance.choice([1, 2, 10]),
         slow=chance.choice([0.0, 0.003, 0.01]),
-        options={"shard_bytes": chance.choice([300, 3000, None]), "gzipped": chance.random() < 0.2},
+        options={
+            "shard_bytes": chance.choice([300, 3000, None]),
+            "gzipped": chance.random() < 0.2,
+            "lock": chance.choice(LOCKS),
+        },
     )
     plan.log.touch()
     plan.locks.touch()
