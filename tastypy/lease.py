@@ -23,7 +23,8 @@ from weakref import finalize
 from filelock import LeaseSettingsMismatch, SoftFileLease, Timeout
 
 from tastypy import files
-from tastypy.errors import DirectoryGoneError, SettingsError, TransactionError, storage_error
+from tastypy.errors import DirectoryGoneError, SettingsError, TastypyError, TransactionError, storage_error
+from tastypy.lifecycle import THREADS
 from tastypy.lock import DirectoryLock, gone
 
 log = logging.getLogger("tastypy")
@@ -68,6 +69,10 @@ class Lease:
     def is_empty(self) -> bool:
         """Tell whether its marker is there, and nothing was written to it."""
         return self._empty is not None
+
+    def is_free(self) -> bool:
+        """Tell whether nobody has it, by taking and dropping it; so the marker of a dead holder is removed. Raises what `take` does."""
+        return self.take() and self.drop()
 
     def _remove_empty(self) -> None:
         """Remove a marker that has been empty for some time, which filelock leaves for ever."""
@@ -149,24 +154,32 @@ class LeaseLock(DirectoryLock):
         return f"{self._lease.path}: it is {self._lease.holder()}"
 
     def _attempt(self, descriptor: int) -> bool:
-        if self._keeper is None or not self._keeper.is_alive():  # a Ctrl-C may have come before it was started
-            self._keeper = Thread(target=_keep, args=(self._requests,), name="tastypy-lease", daemon=True)
-            self._keeper.start()
         if self._lease.path != self._marker():  # the directory was renamed, and opened again
             self._lease = Lease(self._marker(), self._mode)
             self.use(descriptor)
-        outcome = self._ask(self._lease.take, None)
-        if outcome is True:
-            self.deferred.append(self._wait_until_dropped)
-        if isinstance(outcome, OSError):
-            if outcome.errno in files.VANISHED:
-                raise DirectoryGoneError(gone(self.path), self.path) from outcome
-            raise storage_error(self.path, outcome) from outcome
+        try:
+            if not self.do(self._lease.take):
+                return False
+        except OSError as error:
+            if isinstance(error, TastypyError):
+                raise
+            if error.errno in files.VANISHED:
+                raise DirectoryGoneError(gone(self.path), self.path) from error
+            raise storage_error(self.path, error) from error
+        self.deferred.append(self._wait_until_dropped)
+        return True
+
+    def do(self, action: Callable[[], bool]) -> bool:
+        """Have the keeper do something; return, or raise, what came of it."""
+        outcome = self._ask(action, None)
         if isinstance(outcome, Exception):
             raise outcome
         return outcome
 
     def _ask(self, action: Callable[[], bool], timeout: float | None) -> bool | Exception:
+        if self._keeper is None or not self._keeper.is_alive():  # a Ctrl-C may have come before it was started
+            self._keeper = Thread(target=_keep, args=(self._requests,), name=THREADS[0], daemon=True)
+            self._keeper.start()
         reply: SimpleQueue[bool | Exception] = SimpleQueue()
         self._requests.put(_Request(action, reply))
         return reply.get(timeout=timeout)

@@ -37,6 +37,10 @@ T = TypeVar("T")
 _open: WeakValueDictionary[int, Memory[Any, Any]] = WeakValueDictionary()
 _holding: dict[int, Memory[Any, Any]] = {}
 _SIGTERM = {_signal.SIGTERM}
+THREADS = (
+    "tastypy-lease",
+    "filelock-lease",
+)  # what the names of threads begin with that look after leases, and hold nothing else
 _finalized = _signalled = 0  # the process whose end, and whose signals, are seen to
 _ending = 0  # the process that a signal is about to end
 _registered = _worker = False
@@ -80,8 +84,13 @@ def closed(pod: Memory[Any, Any]) -> None:
 
 def _let_go() -> None:
     # not while a signal is handled; and where there are threads, one may hold something next, which cannot take it again
-    if _worker and not _holding and _signalled == os.getpid() != _ending and threading.active_count() == 1:
+    if _worker and not _holding and _signalled == os.getpid() != _ending and _is_alone():
         _give_sigterm_back()
+
+
+def _is_alone() -> bool:
+    """Tell whether there is no other thread that could hold something."""
+    return threading.active_count() == 1 or sum(not one.name.startswith(THREADS) for one in threading.enumerate()) == 1
 
 
 def _finalize() -> None:

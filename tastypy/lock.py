@@ -127,6 +127,10 @@ class DirectoryLock:
         """Tell whether the lock, which was taken, is still had: an flock is."""
         return True
 
+    def do(self, action: Callable[[], bool]) -> bool:
+        """Return what `action` returns; where the lock is a lease, a Ctrl-C does not interrupt that, but the wait for it."""
+        return action()
+
     def wait_for_transaction(self, pod: Any, timeout: float) -> None:
         """Wait until no other thread is inside a transaction; one of this thread on another POD is an error.
 

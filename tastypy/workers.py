@@ -18,7 +18,7 @@ import time
 from contextlib import suppress
 from itertools import count
 from typing import TYPE_CHECKING, Any, NamedTuple
-from weakref import WeakKeyDictionary, WeakSet
+from weakref import WeakKeyDictionary, WeakSet, ref
 
 import orjson
 from filelock import lock_descriptor
@@ -73,6 +73,7 @@ class Worker:
         self.tokens: set[str] = set()
         self.looked = float("-inf")
         self._lease = _lease_of(store, self.name) if store.header.leased else None
+        self._lock = ref(store.lock)  # which has this
         self._slots = count()
         self._free: list[int] = []
         self._in_hand: dict[str, int] = {}
@@ -84,7 +85,9 @@ class Worker:
         try:
             self._descriptor = files.create(temporary, permissions, append=False)
             # locked before it has its name: nobody who looks for dead workers finds it without its lock
-            if not (lock_descriptor(self._descriptor, blocking=False) if self._lease is None else self._lease.take()):
+            if not (
+                lock_descriptor(self._descriptor, blocking=False) if self._lease is None else self._do(self._lease.take)
+            ):
                 raise OSError(errno.EWOULDBLOCK, "a new file is locked by somebody else")  # noqa: TRY301 - told like others
             self._inode = files.inode_of(self._descriptor)
             self._size = len(head)
@@ -105,6 +108,10 @@ class Worker:
             self._new_tokens = [text[start : start + 16] for start in range(16, len(text), 16)]
             token = text[:16]
         return token
+
+    def _do(self, action: Callable[[], bool]) -> bool:
+        lock = self._lock()
+        return lock.do(action) if lock is not None else action()
 
     @property
     def is_open(self) -> bool:
@@ -157,7 +164,7 @@ class Worker:
     def abandon(self) -> None:
         """Close the file, without a change to its lock, which in a forked child is the parent's."""
         if self._lease is not None and self.process == os.getpid():
-            self._lease.drop()
+            self._do(self._lease.drop)
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
             with suppress(OSError):
@@ -358,9 +365,8 @@ def _is_held(store: Store, name: str, descriptor: int, *, look_only: bool = Fals
     if look_only:
         return os.path.lexists(path)
     rival = _rivals.setdefault(path, _lease_of(store, name))
-    if not rival.take():
+    if not store.lock.do(rival.is_free):
         return descriptor >= 0 or not rival.is_empty()  # without a file it has died before it wrote its marker
-    rival.drop()
     _rivals.pop(path, None)
     return False
 

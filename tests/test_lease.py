@@ -258,8 +258,11 @@ def test_threads_take_turns(path: Path, leased: POD[Any, Any]) -> None:
 def test_a_lock_that_is_dropped_leaves_no_thread(path: Path) -> None:
     before = threading.active_count()
     for number in range(5):
-        with POD[Any, Any](path, lock="lease") as pod:
-            pod[number] = number
+        with Tracker[Any](path, lock="lease") as tracker:
+            tracker.add(number)
+            for task in tracker.claims():
+                task.done()
+            del task
     deadline = time.monotonic() + 20
     while threading.active_count() > before and time.monotonic() < deadline:
         time.sleep(0.01)
