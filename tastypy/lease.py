@@ -137,6 +137,7 @@ class LeaseLock(DirectoryLock):
         finalize(self, self._requests.put, None).atexit = False
         self._keeper: Thread | None = None
         self._lease = Lease(self._marker(), self._mode)
+        self.use(self.descriptor)
 
     def _marker(self) -> str:
         return os.path.join(os.path.dirname(self.path), files.LEASE)

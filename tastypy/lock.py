@@ -44,6 +44,7 @@ log = logging.getLogger("tastypy")
 
 T = TypeVar("T")
 
+_TRIES = 10  # of a commit whose lease was lost each time
 WARN_AFTER = 10.0  # seconds of waiting after which a warning names the lock
 _UNSUPPORTED = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL, errno.EBADF, errno.EACCES, errno.EPERM}
 
@@ -231,10 +232,14 @@ class DirectoryLock:
             try:
                 self.busy = threading.get_ident()
                 self.take(timeout, meanwhile)
+                left = _TRIES
                 while True:
                     try:
                         return action()
                     except LeaseLostError as error:  # had again by now
+                        left -= 1
+                        if not left:
+                            raise
                         log.warning("%s", error)
             finally:
                 # In this order: a signal may be handled right after the call returned, and then nothing below is reached.
