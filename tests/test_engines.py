@@ -12,7 +12,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -133,6 +132,6 @@ def test_a_killed_worker_costs_a_try_at_most_and_the_same_command_goes_on(
             status, _, errors = ended(program)
         assert status == 0, errors
     entries = assert_all_done(tmp_path, starts)
-    tries = Counter(entry["_tries"] for entry in entries.values())
-    assert set(tries) <= {1, 2}
-    assert tries[2] <= ENGINES[engine].costs
+    # each worker that died, and some engines then kill the others, costs one, perhaps all of them of the same task
+    assert sum(entry["_tries"] - 1 for entry in entries.values()) <= ENGINES[engine].costs
+    assert min(entry["_tries"] for entry in entries.values()) == 1

@@ -188,7 +188,8 @@ def damaged(place: Path, seed: int) -> Changing:
         gone = json.loads(data)
         if not gone.keys() & {TOTAL, writer.counter}:
             break
-    data = data.replace(b"step", b"stop")
+    middle = len(data) // 2
+    data = data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :]
     shard.write_bytes(data)
     kept = {key: value for key, value in known.items() if key not in gone}
     kept |= {writer.key("a"): 1, writer.key("c"): 3}
