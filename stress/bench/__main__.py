@@ -69,7 +69,7 @@ def _parser() -> argparse.ArgumentParser:
         choices=[*_PARTS, *(name for part in _PARTS for name in names[part])],
         help=f"parts, or what is in them: {told}",
     )
-    parser.add_argument("--rounds", type=int, metavar="N", help=f"default {_ROUNDS}, rows up to 9, with --quick 1 to 3")
+    parser.add_argument("--rounds", type=int, metavar="N", help=f"of peers and growth (default {_ROUNDS}, with --quick 1); rows have their own")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure there")
     parser.add_argument("--docs", type=Path, metavar="FILE", help="write there what docs/performance.md is made from")
     parser.add_argument(
@@ -99,7 +99,7 @@ def main(arguments: list[str] | None = None) -> int:
     groups = []
     try:
         bench = Bench(place, quick=options.quick)
-        rows = list(measured_rows(bench, lambda pair: choice.takes("rows", [pair.name]), options.rounds))
+        rows = list(measured_rows(bench, lambda pair: choice.takes("rows", [pair.name])))
         bench.clear()
         comparison = Comparison(place, quick=options.quick)
         for name, results in compared_groups(

@@ -115,12 +115,12 @@ def _print(cells: tuple[str, ...]) -> None:
     print("  ".join(f"{cell:<{width}}" for cell, width in zip(cells, _WIDTHS, strict=True)).rstrip(), flush=True)
 
 
-def measured_rows(bench: Bench, wanted: Callable[[Pair], bool], rounds: int | None) -> Iterator[Result]:
+def measured_rows(bench: Bench, wanted: Callable[[Pair], bool]) -> Iterator[Result]:
     """Measure the rows that are wanted, in the quick form only those with bounds, and print each."""
     chosen = [pair for pair in ROWS if wanted(pair) and (pair.bound is not None or not bench.quick)]
     if chosen:
         _print(HEAD)
     for pair in chosen:
-        result = measure(pair, bench, rounds or (pair.quick_rounds if bench.quick else pair.most))
+        result = measure(pair, bench, pair.quick_rounds if bench.quick else pair.most)
         _print(result.cells())
         yield result
