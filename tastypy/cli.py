@@ -9,7 +9,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from tastypy import TastypyError, __version__
-from tastypy.commands import demonstration, health, hosts, tasks
+from tastypy.commands import demonstration, exchange, health, hosts, tasks
 from tastypy.commands.parsing import EXIT_CODES, IMPOSSIBLE, INTERRUPTED, Parser
 
 if TYPE_CHECKING:
@@ -46,6 +46,6 @@ def _parser() -> Parser:
     )
     parser.add_argument("--version", action="version", version=f"tastypy {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for module in (demonstration, health, tasks, hosts):
+    for module in (demonstration, health, tasks, hosts, exchange):
         module.add(commands)
     return parser
