@@ -103,6 +103,22 @@ def test_a_shelf_comes_in_by_its_name_or_that_of_its_file_and_is_not_changed(
     assert files(directory) == before
 
 
+def test_a_shelf_of_a_later_python_comes_in_too(pod: POD[Any, Any], tmp_path: Path) -> None:
+    """Python 3.13 makes it a table of SQLite, in the mode in which a reader leaves files beside it, too."""
+    directory = tmp_path / "shelf"
+    directory.mkdir()
+    database = sqlite3.connect(directory / "my")
+    database.execute("PRAGMA journal_mode = wal")
+    database.execute("CREATE TABLE Dict (key BLOB UNIQUE NOT NULL, value BLOB NOT NULL)")
+    database.execute("INSERT INTO Dict VALUES (?, ?)", ("naïve".encode(), pickle.dumps({"n": 1})))
+    database.commit()
+    database.close()
+    before = files(directory)
+    pod.import_from(directory / "my", format="shelve", unpickle=True)
+    assert pod == {"naïve": {"n": 1}}
+    assert files(directory) == before
+
+
 def test_a_value_that_json_lacks_is_named_and_left_out_if_the_user_says_so(pod: POD[Any, Any], tmp_path: Path) -> None:
     with shelve.open(str(tmp_path / "my")) as shelf:
         shelf.update({"when": dt.date(2017, 1, 31), "set": [{1}], "good": 1})

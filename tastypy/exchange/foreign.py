@@ -79,6 +79,11 @@ def _read_pickle(place: Place) -> Items:
 
 def _read_shelve(place: Place) -> Items:
     path = place.path
+    if _is_sqlite(path):  # as Python 3.13 and later make it, for any version to read
+        with closing(_database(place, path)) as database:
+            for key, value in _rows_of(database, "Dict"):
+                yield key.decode(), value
+        return
     if not dbm.whichdb(path):  # by the name of one of its files, perhaps
         path = path.removesuffix(".db").removesuffix(".dat").removesuffix(".dir").removesuffix(".bak")
     kind = dbm.whichdb(path)
@@ -96,11 +101,19 @@ def _read_shelve(place: Place) -> Items:
 def _database(place: Place, path: str) -> sqlite3.Connection:
     if not os.path.isfile(path):
         raise _wrong(place, f"no {place.format}: there is no file {path}")
-    with open(path, "rb") as file:
-        in_wal_mode = file.read(20)[18:] == b"\2\2"
+    in_wal_mode = _begin_of(path)[18:] == b"\2\2"
     # In that mode even a reader makes files beside it; where there are none, nobody has it open, and none are needed.
     alone = in_wal_mode and not os.path.exists(f"{path}-wal")
     return sqlite3.connect(f"file:{quote(path)}?mode=ro{'&immutable=1' if alone else ''}", uri=True)
+
+
+def _is_sqlite(path: str) -> bool:
+    return os.path.isfile(path) and _begin_of(path).startswith(b"SQLite format 3\0")
+
+
+def _begin_of(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read(20)
 
 
 def _read_sqlitedict(place: Place, table: str | None) -> Items:
@@ -114,9 +127,13 @@ def _read_sqlitedict(place: Place, table: str | None) -> Items:
         name = table or tables[0]
         if name not in tables:
             raise _wrong(place, f"there is no table {name!r}, only {', '.join(map(repr, tables)) or 'none at all'}")
-        quoted = '"' + name.replace('"', '""') + '"'
-        for key, value in database.execute(f"SELECT key, value FROM {quoted} ORDER BY rowid"):  # noqa: S608 - it is quoted
-            yield key, partial(_loaded, value)
+        yield from _rows_of(database, name)
+
+
+def _rows_of(database: sqlite3.Connection, table: str) -> Items:
+    quoted = '"' + table.replace('"', '""') + '"'
+    for key, value in database.execute(f"SELECT key, value FROM {quoted} ORDER BY rowid"):  # noqa: S608 - it is quoted
+        yield key, partial(_loaded, value)
 
 
 def _loaded(data: Any) -> Any:
