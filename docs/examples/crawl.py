@@ -38,7 +38,7 @@ def main(start: str, path: str) -> None:
                     if task["kind"] == "text/html":
                         links = {urldefrag(urljoin(task.key, link)).url for link in Links(page.decode("latin-1")).found}
                         tracker.add_many_if_absent(sorted(link for link in links if link.startswith(start)))
-            except OSError as error:
+            except Exception as error:  # noqa: BLE001 - whatever is wrong with a page, it is one page's
                 print(task.key, error)
         print(tracker.percent_done(), "of", len(tracker), "pages")
 
