@@ -23,7 +23,16 @@ class Links(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         """Keep the address of a link."""
-        self.found += [value for name, value in attrs if (tag, name) == ("a", "href") and value]
+        if tag == "a":
+            self.found += [value for name, value in attrs if name == "href" and value]
+
+
+def fetch(address: str) -> tuple[str, int, set[str]]:
+    """Return the kind and the size of a page, and the addresses that it links to."""
+    with urlopen(address, timeout=30) as answer:  # noqa: S310 - the user chose it
+        page, kind = answer.read(), answer.headers.get_content_type()
+    found = Links(page.decode("latin-1")).found if kind == "text/html" else []
+    return kind, len(page), {urldefrag(urljoin(address, link)).url for link in found}
 
 
 def main(start: str, path: str) -> None:
@@ -32,13 +41,11 @@ def main(start: str, path: str) -> None:
         tracker.add_if_absent(start)
         for task in tracker.claims(wait=True):
             try:
-                with task, urlopen(task.key, timeout=30) as answer:  # noqa: S310 - the address is the user's
-                    page = answer.read()
-                    task["kind"], task["bytes"] = answer.headers.get_content_type(), len(page)
-                    if task["kind"] == "text/html":
-                        links = {urldefrag(urljoin(task.key, link)).url for link in Links(page.decode("latin-1")).found}
-                        tracker.add_many_if_absent(sorted(link for link in links if link.startswith(start)))
-            except Exception as error:  # noqa: BLE001 - whatever is wrong with a page, it is one page's
+                with task:
+                    task["kind"], task["bytes"], links = fetch(task.key)
+                    below = sorted(link for link in links if link.startswith(start))
+                    tracker.add_many_if_absent(below)
+            except Exception as error:  # noqa: BLE001 - it is one page's
                 print(task.key, error)
         print(tracker.percent_done(), "of", len(tracker), "pages")
 
