@@ -302,6 +302,11 @@ class PersistentOrderedDict(SharedDict[K, V]):
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._path!r}, {len(self)} entries)"
 
+    def _repr_html_(self) -> str:
+        from tastypy.notebook import pod_html  # noqa: PLC0415 - for notebooks only
+
+        return pod_html(self)
+
     # --- health
 
     def check(self) -> list[str]:
