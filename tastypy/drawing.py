@@ -177,7 +177,7 @@ def _draw_rate(axes: Axes, facts: Facts) -> None:
         _say(axes, "there is no rate yet")
         axes.set_title("Rate")
         return
-    width = facts.bins[1] - facts.bins[0]
+    width = facts.width
     most = max(map(sum, zip(facts.done, facts.failed, strict=True))) / width
     unit, seconds = next(one for one in _UNITS if most * one[1] >= 1 or one is _UNITS[-1])
     edges = [at / _DAY for at in facts.bins]

@@ -78,6 +78,7 @@ class Facts:
         path: of the tracker.
         counts: how many tasks there are in each state.
         start, end: of the time that is shown.
+        width: of a bin, in seconds.
         bins: the time at which each bin begins, and the end of the last one; none if nothing has a time.
         curve: times, and how many tasks were done by then.
         done, failed: in each bin, how many tasks ended so.
@@ -93,6 +94,7 @@ class Facts:
     counts: Counts
     start: float
     end: float
+    width: float
     bins: list[float]
     curve: list[tuple[float, int]]
     done: list[int]
@@ -184,7 +186,8 @@ def facts_of(tracker: ClaimedDict[Any]) -> Facts:
     ended.sort()
     alive, claims = _crew(tracker, index.holders)
     start, end = _span(ended, alive.values(), (since for held in claims.values() for since in held), now)
-    bins = _bins(start, end, len(ended)) if ended or alive or claims else []
+    width = _width(end - start, len(ended))
+    bins = _bins(start, end, width) if ended or alive or claims else []
     done, failures = _histogram(ended, bins)
     lanes, hidden = _lanes(ended, bins, alive, claims)
     return Facts(
@@ -192,6 +195,7 @@ def facts_of(tracker: ClaimedDict[Any]) -> Facts:
         counts=index.figures.counts,
         start=start,
         end=end,
+        width=width,
         bins=bins,
         curve=_curve([one.at for one in ended if one.done]),
         done=done,
@@ -241,13 +245,17 @@ def _span(ended: Sequence[_Ended], begun: Iterable[float], claimed: Iterable[flo
     return start, max(end, start + 0.01)
 
 
-def _bins(start: float, end: float, number: int) -> list[float]:
-    """Return where bins of a round width begin, and where the last one ends: few bins where there are few tasks.
+def _width(seconds: float, number: int) -> float:
+    """Return the width of bins, a round number: few bins where there are few tasks."""
+    most = min(max(number // 4, 10), _MOST_BINS)
+    return next((width for width in _WIDTHS if seconds / width <= most), seconds / most)
+
+
+def _bins(start: float, end: float, width: float) -> list[float]:
+    """Return where bins begin, and where the last one ends.
 
     It is the first one that is not full, since a rate that seems to fall just now would be taken for true.
     """
-    most = min(max(number // 4, 10), _MOST_BINS)
-    width = next((width for width in _WIDTHS if (end - start) / width <= most), (end - start) / most)
     return [end - step * width for step in range(int((end - start) / width) + 1, -1, -1)]
 
 

@@ -21,6 +21,9 @@ def task(number: int) -> float:
     if chance.random() < 0.04:
         message = "the file is empty"
         raise ValueError(message)
+    if chance.random() < 0.02:
+        message = "title"
+        raise KeyError(message)
     if random.random() < 0.08:  # noqa: S311 - as above
         message = "read timed out"
         raise TimeoutError(message)
