@@ -191,8 +191,9 @@ class ProgressTracker(ClaimedDict[K]):
             if state.items() <= entry.items():
                 return None
             entry = {**FRESH, **entry, **state, "_at": entries.time_now()}
-            if state.get("_done"):
+            if state.get("_done"):  # which no try did
                 entry.pop("_error", None)
+                entry.pop("_worker", None)
             return entry
 
         self._change(what, key, change)
