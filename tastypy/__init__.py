@@ -12,6 +12,7 @@ from tastypy.errors import (
     LeaseLostError,
     LocksUnsupportedError,
     LockTimeout,
+    MissingExtraError,
     MissingKeyError,
     MissingPODError,
     NotAPODError,
@@ -48,6 +49,7 @@ __all__ = [
     "LeaseLostError",
     "LockTimeout",
     "LocksUnsupportedError",
+    "MissingExtraError",
     "MissingKeyError",
     "MissingPODError",
     "NotAPODError",
@@ -74,4 +76,4 @@ __all__ = [
     "check",
     "repair",
 ]
-__version__ = "1.0.0.dev0"
+__version__ = "1.0.0"

@@ -230,7 +230,8 @@ class ClaimedDict(TaskDict[K]):
                 entry = dict.__getitem__(self, key)
                 if entries.is_in_hand(entry["_claim"], one.in_hand) and not entry.get("_done", False):
                     where = f" on {one.who['host']}" if "host" in one.who else ""
-                    items[key] = entries.failed(entry, f"its worker died{where}", now)
+                    label = workers.label_of(one.who.get("host"), one.who.get("pid"))
+                    items[key] = entries.failed(entry, f"its worker died{where}", now, label)
                 else:
                     items[key] = entries.released(entry, now)
         for key in holders.get(worker.name, ()):

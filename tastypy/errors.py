@@ -12,6 +12,7 @@ survives pickling, so that it reaches the parent of a worker process whole::
     ├── IncoherentFileSystemError (OSError)               the file system shows old data under the lock
     ├── LockTimeout (TimeoutError)                        somebody else holds the lock for too long
     ├── LocksUnsupportedError (OSError)                   no flock here
+    ├── MissingExtraError (ImportError)                   a package that is not installed
     ├── MissingKeyError (KeyError)                        update(key), or a task's state, of a key that is not there
     ├── MissingPODError (FileNotFoundError)               mode="r" where there is no POD
     ├── NotAPODError (ValueError)                         a file, or a directory with other things in it
@@ -93,6 +94,10 @@ class LockTimeout(TastypyError, TimeoutError):  # noqa: N818 - the name that the
 
 class LocksUnsupportedError(TastypyError, OSError):
     """This file system, mount or permission does not allow flock."""
+
+
+class MissingExtraError(TastypyError, ImportError):
+    """A package is not installed that only this call needs; the message has the command that installs it."""
 
 
 class MissingKeyError(TastypyError, KeyError):

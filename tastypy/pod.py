@@ -302,6 +302,11 @@ class PersistentOrderedDict(SharedDict[K, V]):
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._path!r}, {len(self)} entries)"
 
+    def _repr_html_(self) -> str:
+        from tastypy.notebook import pod_html  # noqa: PLC0415 - for notebooks only
+
+        return pod_html(self)
+
     # --- health
 
     def check(self) -> list[str]:
@@ -347,19 +352,23 @@ class Hold:
 
 def check(path: str | os.PathLike[str]) -> list[str]:
     """Return the problems of the POD at `path`, which may be too damaged to be opened; an empty list if all is well."""
-    place = _require(path)
+    place = require(path)
     if not os.path.lexists(os.path.join(place, files.LOCK)):
         return [f"{files.LOCK}: missing; opening the POD recovers it"]
     return check_store(Store(place, writable=False, load=False))
 
 
-def repair(path: str | os.PathLike[str]) -> list[str]:
+def repair(path: str | os.PathLike[str], *, timeout: float = 300) -> list[str]:
     """Set aside what is damaged in the POD at `path`, keep the rest; return what was done.
 
     Nothing is thrown away: what cannot be used is in files whose names begin with `aside-`.
+
+    Args:
+        path: the directory.
+        timeout: seconds to wait for another process that holds the lock.
     """
-    place = _require(path)
-    store = Store(place, load=False)
+    place = require(path)
+    store = Store(place, timeout=timeout, load=False)
     if store.lock.transaction is not None and store.lock.thread == get_ident():
         message = f"repair of {place} inside a transaction of {store.lock.transaction!r}"
         raise TransactionError(message, place)
@@ -369,7 +378,12 @@ def repair(path: str | os.PathLike[str]) -> list[str]:
     return done
 
 
-def _require(path: str | os.PathLike[str]) -> str:
+def require(path: str | os.PathLike[str]) -> str:
+    """Return the path of the POD there, absolute.
+
+    Raises:
+        MissingPODError: there is none.
+    """
     place = _absolute(path)
     with explained(place):
         there = health.has_files(place)

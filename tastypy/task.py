@@ -82,14 +82,14 @@ class Task(MutableMapping[str, Any]):
             entries.check_fields(self.key, fields, self._tracker.path)
         if self._fields is not None:
             fields = {**self._stored(), **fields}
-        self._tracker._end(self, entries.done, fields)
+        self._tracker._end(self, lambda entry, now: entries.done(entry, now, self.worker.label), fields)
         self._ended = True
 
     def fail(self, error: BaseException | str) -> None:
         """Count a try that failed, store the text of `error` as `_error`, and release the claim. Raises what `done` does."""
         self._require()
         text = entries.error_text(error)
-        self._tracker._end(self, lambda entry, now: entries.failed(entry, text, now))
+        self._tracker._end(self, lambda entry, now: entries.failed(entry, text, now, self.worker.label))
         self._ended = True
 
     def release(self) -> None:

@@ -100,6 +100,29 @@ def decode_keys(entries: dict[str, Any]) -> dict[Any, Any]:
     return {decode_key(name) if name[:1] == "#" else name: value for name, value in entries.items()}
 
 
+def key_of(name: str) -> Any:
+    """Return the key that files call `name`, which somebody has typed.
+
+    >>> key_of("a"), key_of("#1"), key_of('#["a",1]')
+    ('a', 1, ('a', 1))
+
+    Raises:
+        UnstorableTypeError, UnstorableValueError: there is none.
+    """
+    try:
+        key = decode_key(name)
+    except ValueError as error:
+        message = f"{name!r} is no key: after # comes JSON, as in '#1' or '#[\"a\",1]'; the key {name!r} itself is '#\"{name}\"'"
+        raise UnstorableValueError(message) from error
+    encode_key(key)
+    return key
+
+
+def name_of(key: Any) -> str:
+    """Return what files call `key`; the inverse of `key_of`."""
+    return key if type(key) is str and key[:1] != "#" else "#" + orjson.dumps(key).decode()
+
+
 def encode_value(value: Any, default: type_of_default = None, place: str = "value") -> tuple[bytes, Any]:
     """Return the JSON of `value` and the copy of it that JSON gives back.
 

@@ -23,7 +23,7 @@ from stress.broken import BREAKAGES
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [
-    ROOT / "README.md",
+    *sorted(ROOT.glob("*.md")),
     *sorted(
         page for page in (ROOT / "docs").rglob("*.md") if not page.relative_to(ROOT / "docs").parts[0].startswith("_")
     ),
@@ -102,7 +102,7 @@ def anchors_of(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
-@pytest.mark.parametrize("page", [*PAGES, ROOT / "CHANGELOG.md"], ids=name_of)
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_links_lead_to_files_and_to_headings_in_them(page: Path) -> None:
     prose = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
     for link in re.findall(r"\]\(([^)]*)\)", prose):
@@ -153,6 +153,18 @@ def test_a_drawing_tells_in_words_what_it_shows_has_no_colours_of_text_and_is_on
     for element in root.iterfind(".//svg:text", space):
         assert element.get("fill", "currentColor") == "currentColor", "it is read on white and on black"
     assert any(f"\n:file: drawings/{drawing.name}\n" in page.read_text() for page in PAGES)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_files_and_commands_of_this_project_that_a_page_names_are_there(page: Path) -> None:
+    text = page.read_text()
+    for name in re.findall(r"(?<![\w/])((?:tastypy|tests|stress|docs|\.ci)/[\w./-]*\w)", text):
+        place = Path(tastypy.__file__).parents[1] if name.startswith("tastypy/") else ROOT  # which may be an sdist's
+        assert (place / name).exists() or "docs/_" in name or "X.Y" in name, name
+    for name in re.findall(r"python -m (stress\.\w+)", text):
+        assert (ROOT / name.replace(".", "/")).exists() or (ROOT / name.replace(".", "/")).with_suffix(
+            ".py"
+        ).exists(), name
 
 
 def test_the_checksums_example_does_a_tree_and_then_only_what_is_new(tmp_path: Path) -> None:
