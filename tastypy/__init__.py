@@ -7,6 +7,7 @@ from tastypy.errors import (
     CommitError,
     DirectoryGoneError,
     DuplicateKeyError,
+    ExchangeError,
     FormatVersionError,
     IncoherentFileSystemError,
     LeaseLostError,
@@ -15,8 +16,10 @@ from tastypy.errors import (
     MissingExtraError,
     MissingKeyError,
     MissingPODError,
+    MissingSourceError,
     NotAPODError,
     NotATrackerError,
+    PathTakenError,
     PeerError,
     PermissionDeniedError,
     PersistentOrderedDictIntegrityError,
@@ -31,6 +34,7 @@ from tastypy.errors import (
     UnstorableValueError,
     WorkerError,
 )
+from tastypy.exchange.methods import Imported
 from tastypy.pod import POD, PersistentOrderedDict, check, repair
 from tastypy.store import Stats
 from tastypy.task import Task
@@ -44,7 +48,9 @@ __all__ = [
     "Counts",
     "DirectoryGoneError",
     "DuplicateKeyError",
+    "ExchangeError",
     "FormatVersionError",
+    "Imported",
     "IncoherentFileSystemError",
     "LeaseLostError",
     "LockTimeout",
@@ -52,8 +58,10 @@ __all__ = [
     "MissingExtraError",
     "MissingKeyError",
     "MissingPODError",
+    "MissingSourceError",
     "NotAPODError",
     "NotATrackerError",
+    "PathTakenError",
     "PeerError",
     "PermissionDeniedError",
     "PersistentOrderedDict",

@@ -11,8 +11,8 @@ from typing import Any, Literal, Self, TypeVar
 from tastypy import files, health, lifecycle
 from tastypy.closing import closed_class
 from tastypy.errors import DirectoryGoneError, MissingPODError, TastypyError, TransactionError, explained
+from tastypy.exchange.methods import Exchanged
 from tastypy.layers import ABSENT
-from tastypy.mapping import SharedDict
 from tastypy.store import Stats, Store
 from tastypy.transactions import Transaction
 from tastypy.values import encode_value
@@ -21,7 +21,7 @@ K = TypeVar("K")
 V = TypeVar("V")
 
 
-class PersistentOrderedDict(SharedDict[K, V]):
+class PersistentOrderedDict(Exchanged[K, V]):
     """A dict whose contents also live in a directory, shared by any number of processes. Its short name is `POD`.
 
     Reads are those of `dict`. A change is on disk when the call returns: it survives a SIGKILL of this process, and every
@@ -31,6 +31,7 @@ class PersistentOrderedDict(SharedDict[K, V]):
     * **ordered**: `popitem`, `move_to_end`, `reversed`. The order is that in which keys reached the directory.
     * **synchronisation**: `update(key)`, `sync_key`, `hold`, `unhold`, `sync`, `refresh`, `revert`, `dirty`.
     * **atomic across processes**: `transaction`, `edit`, `incr`; `setdefault`, `pop`, `popitem` and `update`, too.
+    * **in and out**: `copy_to`, `export_to`, `import_from`, `to_dataframe`.
     * **life**: `close`, `with POD(path) as pod:`, `path`, `mode`, `closed`.
     * **health**: `check`, `repair`, `stats`.
 

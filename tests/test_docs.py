@@ -21,7 +21,7 @@ from stress.broken import BREAKAGES
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
 MODULES = [
-    module.name for module in pkgutil.iter_modules(tastypy.__path__, "tastypy.") if module.name != "tastypy.__main__"
+    module.name for module in pkgutil.walk_packages(tastypy.__path__, "tastypy.") if module.name != "tastypy.__main__"
 ]
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
