@@ -96,7 +96,11 @@ def _read_shelve(place: Place) -> Items:
 def _database(place: Place, path: str) -> sqlite3.Connection:
     if not os.path.isfile(path):
         raise _wrong(place, f"no {place.format}: there is no file {path}")
-    return sqlite3.connect(f"file:{quote(path)}?mode=ro", uri=True)
+    with open(path, "rb") as file:
+        in_wal_mode = file.read(20)[18:] == b"\2\2"
+    # In that mode even a reader makes files beside it; where there are none, nobody has it open, and none are needed.
+    alone = in_wal_mode and not os.path.exists(f"{path}-wal")
+    return sqlite3.connect(f"file:{quote(path)}?mode=ro{'&immutable=1' if alone else ''}", uri=True)
 
 
 def _read_sqlitedict(place: Place, table: str | None) -> Items:

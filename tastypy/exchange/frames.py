@@ -6,12 +6,20 @@ from typing import TYPE_CHECKING, Any
 
 from tastypy.exchange.places import extra
 from tastypy.exchange.rows import columns_of, spelled
+from tastypy.exchange.types import BOOL, FLOAT, INT, NULL, STR, UNSIGNED, ListOf, MixedTypesError, Struct, Type, type_of
 
 if TYPE_CHECKING:
     from tastypy.pod import PersistentOrderedDict
 
-_MOST = 2**63 - 1  # of an Int64
-_EXACT = 2**53  # up to which every integer is a float
+# without and with some that are missing; all other types are objects
+_PANDAS = {
+    BOOL: ("bool", "boolean"),
+    INT: ("int64", "Int64"),
+    UNSIGNED: ("uint64", "UInt64"),
+    FLOAT: ("float64", "float64"),
+    STR: (None, None),  # what pandas has for them
+}
+_POLARS = {NULL: "Null", BOOL: "Boolean", INT: "Int64", UNSIGNED: "UInt64", FLOAT: "Float64", STR: "String"}
 
 
 def dataframe(pod: PersistentOrderedDict[Any, Any], library: str, *, key: str) -> Any:
@@ -23,9 +31,8 @@ def dataframe(pod: PersistentOrderedDict[Any, Any], library: str, *, key: str) -
     pod.refresh()
     items = pod.copy()
     columns = {key: _keys(items), **columns_of(items, key)}
-    if library == "pandas":
-        return module.DataFrame({name: _pandas_series(module, values) for name, values in columns.items()})
-    return module.DataFrame([_polars_series(module, name, values) for name, values in columns.items()])
+    make = _pandas_series if library == "pandas" else _polars_series
+    return module.DataFrame({name: make(module, values) for name, values in columns.items()})
 
 
 def _keys(items: dict[Any, Any]) -> list[Any]:
@@ -35,33 +42,25 @@ def _keys(items: dict[Any, Any]) -> list[Any]:
 
 
 def _pandas_series(pandas: Any, values: list[Any]) -> Any:
-    kinds = set(map(type, values))
-    if kinds == {bool, type(None)}:
-        return pandas.Series(values, dtype="boolean")
-    if int in kinds and kinds <= {int, type(None)}:
-        numbers = [value for value in values if value is not None]
-        unsigned = min(numbers) >= 0
-        if max(numbers) > _MOST:
-            return pandas.Series(values, dtype="UInt64" if unsigned else "object")
-        return pandas.Series(values, dtype="Int64" if len(numbers) < len(values) else "int64")
-    if float in kinds and kinds <= {int, float, type(None)} and _are_exact(values):
-        return pandas.Series(values, dtype="float64")
-    if kinds == {bool} or (str in kinds and kinds <= {str, type(None)}):
-        return pandas.Series(values)
-    # several types, and what lies deeper, stay the objects that they are
-    return pandas.Series(values, dtype="object")
-
-
-def _polars_series(polars: Any, name: str, values: list[Any]) -> Any:
-    kinds = set(map(type, values))
-    if kinds >= {int, float} and kinds <= {int, float, type(None)} and _are_exact(values):
-        return polars.Series(name, values, dtype=polars.Float64, strict=False)
     try:
-        return polars.Series(name, values, strict=True)
-    except (TypeError, OverflowError, polars.exceptions.PolarsError):
-        return polars.Series(name, values, dtype=polars.Object)
+        kind = type_of(values)
+    except MixedTypesError:
+        kind = NULL
+    whole, lacking = _PANDAS.get(kind, ("object", "object")) if isinstance(kind, str) else ("object", "object")
+    return pandas.Series(values, dtype=lacking if any(value is None for value in values) else whole)
 
 
-def _are_exact(values: list[Any]) -> bool:
-    """Tell whether every integer among numbers is a float, too."""
-    return all(type(value) is not int or abs(value) <= _EXACT for value in values)
+def _polars_series(polars: Any, values: list[Any]) -> Any:
+    try:
+        kind = _polars_type(polars, type_of(values))
+    except MixedTypesError:
+        kind = polars.Object
+    return polars.Series(values, dtype=kind)
+
+
+def _polars_type(polars: Any, kind: Type) -> Any:
+    if isinstance(kind, ListOf):
+        return polars.List(_polars_type(polars, kind.item))
+    if isinstance(kind, Struct):
+        return polars.Struct({name: _polars_type(polars, part) for name, part in kind.fields.items()})
+    return getattr(polars, _POLARS[kind])

@@ -178,7 +178,7 @@ class Exchanged(SharedDict[K, V]):
         1   b      7    105
 
         In pandas a column of integers or booleans in which some are missing is of the type `Int64` or `boolean`, so that no integer
-        becomes a float. In polars a column of values of several types is of the type `Object`.
+        becomes a float. A column of values of several types has objects.
 
         Args:
             library: "pandas" or "polars".

@@ -13,6 +13,7 @@ from tastypy.errors import ExchangeError
 from tastypy.exchange import places
 from tastypy.exchange.places import extra
 from tastypy.exchange.rows import VALUE, columns_of, fields_of, spelled, text_of
+from tastypy.exchange.types import BOOL, FLOAT, INT, NULL, STR, UNSIGNED, ListOf, MixedTypesError, Struct, Type, type_of
 from tastypy.values import encode_key
 
 if TYPE_CHECKING:
@@ -122,19 +123,28 @@ def _text_tables(arrow: Any, items: Items, key: str) -> Iterator[Any]:
 
 
 def _typed_tables(arrow: Any, items: Items, key: str) -> Iterator[Any]:
-    found = {}
+    arrays = {}
     for name, values in {key: [spelled(name) for name in items], **columns_of(items, key)}.items():
         try:
-            found[name] = arrow.array(values, arrow.string() if name == key else None)
-        except (arrow.ArrowException, OverflowError, TypeError) as error:
+            arrays[name] = arrow.array(values, arrow.string() if name == key else _arrow_type(arrow, type_of(values)))
+        except MixedTypesError as error:
             message = (
-                f"the column {name!r} has values of several types ({error}); without columns (--columns) values are stored as "
-                "JSON text"
+                f"the column {name!r} has several types ({error}), which Parquet cannot hold; without columns (--columns) values "
+                "are stored as JSON text"
             )
             raise ExchangeError(message) from error
-    yield arrow.table(found)
+    yield arrow.table(arrays)
 
 
+def _arrow_type(arrow: Any, kind: Type) -> Any:
+    if isinstance(kind, ListOf):
+        return arrow.list_(_arrow_type(arrow, kind.item))
+    if isinstance(kind, Struct):
+        return arrow.struct([(name, _arrow_type(arrow, part)) for name, part in kind.fields.items()])
+    return getattr(arrow, _ARROW[kind])()
+
+
+_ARROW = {NULL: "null", BOOL: "bool_", INT: "int64", UNSIGNED: "uint64", FLOAT: "float64", STR: "string"}
 _WRITERS: dict[str, Callable[[Items, BinaryIO, bool, str], None]] = {
     "json": _write_json,
     "jsonl": _write_lines,
