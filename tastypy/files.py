@@ -16,7 +16,7 @@ import re
 import stat
 import time
 from contextlib import suppress
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tastypy import mounts
 from tastypy.errors import StorageError
@@ -131,6 +131,22 @@ def is_local(descriptor: int) -> bool:
     """
     mount = mounts.mount_of(descriptor)
     return mount is not None and mount.kind == "local"
+
+
+def absolute(path: Any, what: str) -> str:
+    """Return a path that a user gave, absolute, with `~` expanded; `what` it is stands in errors.
+
+    Raises:
+        TypeError, ValueError: it is no text, or empty.
+    """
+    text = os.fspath(path)
+    if not isinstance(text, str):
+        message = f"{what} must be a str or PathLike, not {path!r}"
+        raise TypeError(message)
+    if not text:
+        message = f"{what} must not be empty"
+        raise ValueError(message)
+    return os.path.abspath(os.path.expanduser(text))
 
 
 # --- reading

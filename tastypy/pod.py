@@ -80,7 +80,7 @@ class PersistentOrderedDict(Exchanged[K, V]):
         lock: Literal["flock", "lease"] | None = None,
     ) -> None:
         super().__init__()
-        self._path = _absolute(path)
+        self._path = files.absolute(path, "the path of a POD")
         self._mode = mode
         self._options: dict[str, Any] = {"timeout": timeout, "durable": durable, "default": default}
         _check_options(mode, gzipped=gzipped, shard_bytes=shard_bytes, lock=lock, **self._options)
@@ -385,7 +385,7 @@ def require(path: str | os.PathLike[str]) -> str:
     Raises:
         MissingPODError: there is none.
     """
-    place = _absolute(path)
+    place = files.absolute(path, "the path of a POD")
     with explained(place):
         there = health.has_files(place)
     if not there:
@@ -406,17 +406,6 @@ def check_store(store: Store) -> list[str]:
             again = health.check(store)
             problems = [problem for problem in problems if problem in again]
         return problems
-
-
-def _absolute(path: Any) -> str:
-    text = os.fspath(path)
-    if not isinstance(text, str):
-        message = f"the path of a POD must be a str or PathLike, not {path!r}"
-        raise TypeError(message)
-    if not text:
-        message = "the path of a POD must not be empty"
-        raise ValueError(message)
-    return os.path.abspath(os.path.expanduser(text))
 
 
 def _check_options(

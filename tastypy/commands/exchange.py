@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -147,7 +146,7 @@ def _export(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int
     said = sys.stderr if streamed else sys.stdout
     if options.json:
         summary = {"path": options.path, "target": options.target, "format": kind, "entries": count}
-        print(json.dumps(summary), file=said)
+        print(_as_json(summary), file=said)
     elif not streamed:
         print(f"{_entries(count)} of {options.path} in {options.target}")
     return DONE
@@ -170,7 +169,7 @@ def _import(options: argparse.Namespace) -> int:
     with POD[Any, Any](options.path) as pod:  # only now, so that none is made for what cannot be imported
         done = importing.store(pod, parcel)
     if options.json:
-        print(json.dumps({"source": options.source, "path": options.path, **done._asdict()}))
+        print(_as_json({"source": options.source, "path": options.path, **done._asdict()}))
     else:
         for what in done.unstorable:
             print(f"left out: {what}")
@@ -180,6 +179,12 @@ def _import(options: argparse.Namespace) -> int:
         parts += [f"{len(done.unstorable):,} left out, which JSON cannot hold"] if done.unstorable else []
         print(f"{options.path}: {', '.join(parts)}")
     return PROBLEMS if done.unstorable else DONE
+
+
+def _as_json(summary: dict[str, Any]) -> str:
+    import json  # noqa: PLC0415 - seldom needed; orjson has no way to write the path of a file that is not UTF-8
+
+    return json.dumps(summary)
 
 
 def _entries(count: int) -> str:

@@ -20,7 +20,7 @@ from tastypy import format as form
 from tastypy.changes import Changes
 from tastypy.directory import Directory
 from tastypy.errors import DirectoryGoneError, PathTakenError, TastypyError, explained
-from tastypy.exchange.places import absolute, refuse_inside_a_pod
+from tastypy.exchange.places import refuse_inside_a_pod
 from tastypy.exchange.rows import without_claim
 from tastypy.reading import News
 from tastypy.store import Store
@@ -49,7 +49,8 @@ def copy(
     if lock not in (form.FLOCK, form.LEASE, None):
         message = f'lock must be "flock" or "lease", not {lock!r}'
         raise ValueError(message)
-    origin, target = absolute(path, "the path of a POD"), os.path.realpath(absolute(to, "the path of a copy"))
+    origin = files.absolute(path, "the path of a POD")
+    target = os.path.realpath(files.absolute(to, "the path of a copy"))
     _refuse_taken(target)
     parent = os.path.dirname(target)
     with explained(target):

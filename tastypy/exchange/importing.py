@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 from tastypy import entries
@@ -13,10 +14,11 @@ from tastypy.errors import (
     UnstorableValueError,
 )
 from tastypy.exchange.methods import Imported
-from tastypy.exchange.places import READ, place_of
+from tastypy.exchange.places import READ, Place, place_of
 from tastypy.exchange.reading import Options, source_of
 from tastypy.exchange.rows import without_claim
 from tastypy.layers import Layer
+from tastypy.reading import without_collector
 from tastypy.values import encode_key, encode_value, type_of_default
 
 if TYPE_CHECKING:
@@ -68,7 +70,12 @@ def read(
         message = f"existing must be one of {', '.join(EXISTING)}, not {existing!r}"
         raise ValueError(message)
     place = place_of(source, format, READ)
-    found = source_of(place, Options(columns=columns, key=key, table=table, unpickle=unpickle))
+    options = Options(columns=columns, key=key, table=table, unpickle=unpickle)
+    return without_collector(partial(_read, place, options, existing, default, skip_unstorable=skip_unstorable))
+
+
+def _read(place: Place, options: Options, existing: str, default: type_of_default, *, skip_unstorable: bool) -> Parcel:
+    found = source_of(place, options)
     items: dict[Any, Any] = {}
     texts: dict[Any, tuple[bytes, bytes]] = {}
     numbers: dict[Any, int] = {}
@@ -136,7 +143,9 @@ def _has_tasks(pod: PersistentOrderedDict[Any, Any]) -> bool:
     from tastypy.tasks import TaskDict  # noqa: PLC0415 - it imports what imports this package
 
     fields = entries.FRESH.keys()
-    return isinstance(pod, TaskDict) or any(type(value) is dict and fields <= value.keys() for value in pod.values())
+    return isinstance(pod, TaskDict) or any(
+        type(value) is dict and fields <= value.keys() for value in dict.values(pod)
+    )
 
 
 def _sound(pod: PersistentOrderedDict[Any, Any], parcel: Parcel, key: Any, value: Any) -> Any:

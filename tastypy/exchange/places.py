@@ -12,6 +12,7 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, cast
 
 from tastypy import files
+from tastypy import format as form
 from tastypy.errors import (
     ExchangeError,
     MissingExtraError,
@@ -70,7 +71,7 @@ def place_of(what: Any, wanted: str | None, known: tuple[str, ...]) -> Place:
             message = f"{name}: say which format it has; those possible here are {', '.join(known)}"
             raise ExchangeError(message)
         return Place("", what, name.strip("<>"), wanted)
-    path = absolute(what, "the path of a file")
+    path = files.absolute(what, "the path of a file")
     return Place(path, None, os.fspath(what), wanted or _format_by_suffix(path, known))
 
 
@@ -87,22 +88,14 @@ def _format_by_suffix(path: str, known: tuple[str, ...]) -> str:
     return found
 
 
-def absolute(path: Any, what: str) -> str:
-    """Return a path that a user gave, `~` expanded; `what` it is stands in errors."""
-    text = os.fspath(path)
-    if not isinstance(text, str):
-        message = f"{what} must be a str or PathLike, not {path!r}"
-        raise TypeError(message)
-    if not text:
-        message = f"{what} must not be empty"
-        raise ValueError(message)
-    return os.path.abspath(os.path.expanduser(text))
-
-
 def refuse_inside_a_pod(path: str) -> None:
     """Raise PathTakenError if the directory that `path` lies in is that of a POD, which is to have nothing else in it."""
-    parent = os.path.dirname(path)
-    if os.path.lexists(os.path.join(parent, files.LOCK)):
+    lock = os.path.join(os.path.dirname(path), files.LOCK)
+    try:
+        line = form.decode_lock_line(files.read_file(lock))
+    except OSError:  # there is none
+        return
+    if line is not None:
         message = f"{path} is inside of a POD, whose directory is for its own files only: choose another place"
         raise PathTakenError(message, path)
 

@@ -116,14 +116,10 @@ def test_a_table_that_others_made_comes_in_by_its_columns(pod: POD[Any, Any], tm
     parquet.write_table(table, tmp_path / "people.parquet")
     pod.import_from(tmp_path / "people.parquet", columns=True, key="id")
     assert pod == {3: {"name": "Ada", "tags": ["a"]}, 4: {"name": None, "tags": []}}
-    for options, message in (
-        ({}, "row 1: there is no 'key', only 'id', 'name', 'tags'"),
-        ({"key": "id"}, "row 1: there are 'id', 'name', 'tags', not just 'id' and 'value'"),
-        ({"columns": True, "key": "name", "existing": "replace"}, None),
-    ):
-        if message:
-            with pytest.raises(ExchangeError, match=message):
-                pod.import_from(tmp_path / "people.parquet", **options)  # type: ignore[arg-type]  # they are mixed here
+    with pytest.raises(ExchangeError, match="row 1: there is no 'key', only 'id', 'name', 'tags'"):
+        pod.import_from(tmp_path / "people.parquet")
+    with pytest.raises(ExchangeError, match="row 1: there are 'id', 'name', 'tags', not just 'id' and 'value'"):
+        pod.import_from(tmp_path / "people.parquet", key="id")
     parquet.write_table(pyarrow.table({"key": ["a"], "value": [1]}), tmp_path / "number.parquet")
     with pytest.raises(ExchangeError, match="row 1: the value is 1, not JSON text; columns"):
         pod.import_from(tmp_path / "number.parquet")
