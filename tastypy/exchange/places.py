@@ -18,6 +18,7 @@ from tastypy.errors import (
     MissingExtraError,
     MissingSourceError,
     PathTakenError,
+    StorageError,
     TastypyError,
     explained,
     storage_error,
@@ -93,7 +94,12 @@ def refuse_inside_a_pod(path: str) -> None:
     lock = os.path.join(os.path.dirname(path), files.LOCK)
     try:
         line = form.decode_lock_line(files.read_file(lock))
-    except OSError:  # there is none
+    except (
+        FileNotFoundError,
+        NotADirectoryError,
+        PermissionError,
+        StorageError,
+    ):  # there is none, or another program's
         return
     if line is not None:
         message = f"{path} is inside of a POD, whose directory is for its own files only: choose another place"
