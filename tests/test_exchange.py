@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from faults import FailingOS
 from helpers import Opener, exactly, files, stored
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tastypy import (
@@ -55,6 +55,7 @@ VALUES = st.recursive(
 
 
 @settings(max_examples=60)
+@example({"a\rb": "\r", "\r": "a\nb", "\n": "", '"': ",", "": "\ufeff"}, "csv")
 @given(entries=st.dictionaries(KEYS, VALUES, max_size=6), suffix=st.sampled_from([*TEXTS, "jsonl.gz"]))
 def test_an_export_that_is_imported_gives_an_equal_pod_in_the_same_order(
     quick_directory_of_all: Path, entries: dict[Any, Any], suffix: str
