@@ -87,7 +87,7 @@ def test_a_copy_is_exported_by_its_name_and_replaces_nothing() -> None:
     [
         (["export", "none.pod", "x.json"], "there is no POD"),
         (["export", "none.pod", "x.pod"], "there is no POD"),
-        (["export", "my.pod", "x.txt"], "its suffix does not say"),
+        (["export", "my.pod", "x.txt"], "its name does not say"),
         (["export", "my.pod", "-", "--format", "pod"], "does not go to standard output"),
         (["export", "my.pod", "x.pod", "--columns"], "a copy has no columns"),
         (["import", "none.json", "new.pod"], "none.json: there is no such file"),

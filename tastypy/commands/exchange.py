@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import argparse
 
 _STREAM = "-"
-_KEYS = "Keys are spelled as in the files of a POD: a str is itself; any other key, and a str that begins with #, is # and its JSON.\n"
+_KEYS = "Keys are spelled as in the files of a POD: a str is itself; any other key, as a str that begins with #, is # and its JSON.\n"
 
 _EXPORT_JSON = """\
 --json prints one object, in one line; on standard error if the entries go to standard output:
@@ -57,14 +57,15 @@ What comes out, by the suffix of TARGET or --format:
   parquet            a table like that (pip install 'tastypy[parquet]')
   pod                a copy: a directory of its own, on stable storage, in which workers have no claims
 With .gz behind the suffix, json, jsonl and csv are compressed. `tastypy import` brings all of it back exactly, but for what
---columns writes, which is for other programs. {_KEYS}""",
+--columns writes, which is for other programs.
+{_KEYS}""",
         _EXPORT_JSON,
     )
     parser.add_argument("path", metavar="PATH", help="the POD's directory")
     parser.add_argument(
         "target", metavar="TARGET", nargs="?", default=_STREAM, help="where to (default: -, standard output, as jsonl)"
     )
-    parser.add_argument("--format", choices=("json", "jsonl", "csv", "parquet", "pod"), help="which one")
+    parser.add_argument("--format", choices=("json", "jsonl", "csv", "parquet", "pod"), help="of TARGET")
     _add_columns(parser, "give each field of a dict a column of its own; any other value is in the column value")
     parser.add_argument("--json", action="store_true", help="say what was done as JSON, for scripts")
     parser.set_defaults(run=partial(_export, parser))
@@ -81,16 +82,17 @@ Everything is read first, and then stored in one commit: all of it or, on any er
   tastypy import my.jsonl my.pod
   tastypy import people.csv people.pod --columns --key id
   tastypy import my.parquet my.pod --existing replace
-  tastypy import old.pod my.pod --format 2017
+  tastypy import pod-of-2017 my.pod
   tastypy import results.sqlite my.pod --format sqlitedict --table runs --unpickle
   some-program | tastypy import - my.pod --existing skip
 
-What goes in, by the suffix of SOURCE or --format:
+What goes in, by the suffix of SOURCE, by what is in it if it is a directory, or by --format:
   json, jsonl, csv, parquet, pod     what `tastypy export` writes; the texts may be compressed with gzip
   2017                               files of the first tastypy, key<TAB>value; one, or a directory of them, compressed or not
   shelve, sqlitedict, diskcache      what these libraries wrote
   pickle                             a pickled dict
-The last four need --unpickle, since unpickling runs whatever the writer of the data wants to be run. {_KEYS}""",
+The last four need --unpickle, since unpickling runs whatever the writer of the data wants to be run.
+{_KEYS}""",
         _IMPORT_JSON,
     )
     parser.add_argument("source", metavar="SOURCE", help="what to read (-: standard input, as jsonl)")
@@ -98,7 +100,7 @@ The last four need --unpickle, since unpickling runs whatever the writer of the 
     parser.add_argument(
         "--format",
         choices=("json", "jsonl", "csv", "parquet", "pod", "2017", "shelve", "sqlitedict", "diskcache", "pickle"),
-        help="which one",
+        help="of SOURCE",
     )
     parser.add_argument(
         "--existing",

@@ -128,7 +128,7 @@ class Exchanged(SharedDict[K, V]):
         Args:
             source: a path, or a file that was opened to read bytes. Text may be compressed with gzip.
             format: as for `export_to`; or "pod", another POD; "2017", files of the first tastypy; "shelve", "sqlitedict", "diskcache",
-                or "pickle", a pickled dict. By default what the suffix of `source` says.
+                or "pickle", a pickled dict. By default what the suffix of `source` says, or what is in it if it is a directory.
             existing: what to do about keys that are there already: "error", "skip" those entries, or "replace" what is there.
             columns: whether all columns but that with the key become fields of a dict; else there must be one more, "value", with
                 JSON text.

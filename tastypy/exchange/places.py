@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import io
 import os
@@ -42,6 +43,8 @@ _SUFFIXES = {
     ".pickle": "pickle",
     ".pkl": "pickle",
 }
+# what a directory is that has such a file in it, whatever its own name is
+_INSIDE = {files.LOCK: "pod", "0.json": "2017", "0.json.gz": "2017", "cache.db": "diskcache"}
 _AT_ONCE = 1 << 18  # bytes that are gathered before they are written
 
 
@@ -78,12 +81,11 @@ def place_of(what: Any, wanted: str | None, known: tuple[str, ...]) -> Place:
 
 def _format_by_suffix(path: str, known: tuple[str, ...]) -> str:
     name = path.lower()
-    found = _SUFFIXES.get(os.path.splitext(name.removesuffix(".gz"))[1])
-    if found not in known and os.path.exists(os.path.join(path, files.LOCK)):
-        found = "pod"
+    inside = next((found for file, found in _INSIDE.items() if os.path.lexists(os.path.join(path, file))), None)
+    found = inside or _SUFFIXES.get(os.path.splitext(name.removesuffix(".gz"))[1])
     if found not in known:
         message = (
-            f"{path}: its suffix does not say which format it has: say one of {', '.join(known)} (format=, --format)"
+            f"{path}: its name does not say which format it has: say one of {', '.join(known)} (format=, --format)"
         )
         raise ExchangeError(message, path)
     return found
@@ -208,6 +210,11 @@ def _replaced(target: str) -> Iterator[BinaryIO]:
         mode = os.stat(target).st_mode
     except FileNotFoundError:
         mode = stat.S_IFREG
+        if not os.path.isdir(os.path.dirname(target)):
+            message = (
+                f"{target}: there is no directory {os.path.dirname(target)}; make it first, or choose another place"
+            )
+            raise StorageError(message, target, errno.ENOENT) from None
     if stat.S_ISDIR(mode):
         message = f"{target} is a directory: name a file in it"
         raise PathTakenError(message, target)
