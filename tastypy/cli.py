@@ -10,7 +10,18 @@ import sys
 from typing import TYPE_CHECKING
 
 from tastypy import TastypyError, __version__
-from tastypy.commands import completion, demonstration, entries, exchange, health, history, hosts, pictures, storage, tasks
+from tastypy.commands import (
+    completion,
+    demonstration,
+    entries,
+    exchange,
+    health,
+    history,
+    hosts,
+    pictures,
+    storage,
+    tasks,
+)
 from tastypy.commands.parsing import EXIT_CODES, IMPOSSIBLE, INTERRUPTED, UNHEARD, Parser
 
 if TYPE_CHECKING:
