@@ -56,9 +56,9 @@ class Task(MutableMapping[str, Any], Generic[KeyOfTask]):
     def __init__(
         self, tracker: ClaimedDict[KeyOfTask], key: KeyOfTask, entry: Entry, worker: Worker, *, ahead: bool
     ) -> None:
-        self.key = key
-        self.token = worker.new_token()
-        self.worker = worker
+        self.key: KeyOfTask = key
+        self.token: str = worker.new_token()
+        self.worker: Worker = worker
         self.claim: Entry = {"token": self.token, "worker": worker.name}
         if ahead:
             self.claim["ahead"] = True
@@ -211,7 +211,9 @@ class Task(MutableMapping[str, Any], Generic[KeyOfTask]):
     def __len__(self) -> int:
         return len(self._own())
 
-    __eq__ = object.__eq__  # a task is itself, not its fields
+    def __eq__(self, other: object) -> bool:
+        return self is other  # and not its fields
+
     __hash__ = object.__hash__
 
     def __reduce__(self) -> NoReturn:

@@ -52,7 +52,7 @@ def reading(pod: POD[str, Result]) -> None:
     assert_type(pod.copy(), dict[str, Result])
     assert_type(pod | {"a": Result(1)}, dict[str, Result])
     _ = pod[1]  # type: ignore[index]  # pyright: ignore[reportArgumentType]
-    print(pod["a"].missing)  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType, reportUnknownArgumentType]
+    _ = str(pod["a"].missing)  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType, reportUnknownArgumentType]
 
 
 def changing(pod: POD[str, Result]) -> None:
