@@ -7,6 +7,7 @@ from tastypy.errors import (
     CommitError,
     DirectoryGoneError,
     DuplicateKeyError,
+    ExchangeError,
     FormatVersionError,
     IncoherentFileSystemError,
     LeaseLostError,
@@ -15,8 +16,10 @@ from tastypy.errors import (
     MissingExtraError,
     MissingKeyError,
     MissingPODError,
+    MissingSourceError,
     NotAPODError,
     NotATrackerError,
+    PathTakenError,
     PeerError,
     PermissionDeniedError,
     PersistentOrderedDictIntegrityError,
@@ -30,7 +33,9 @@ from tastypy.errors import (
     UnstorableTypeError,
     UnstorableValueError,
     WorkerError,
+    WrongTypeError,
 )
+from tastypy.exchange.methods import Imported
 from tastypy.pod import POD, PersistentOrderedDict, check, repair
 from tastypy.store import Stats
 from tastypy.task import Task
@@ -44,7 +49,9 @@ __all__ = [
     "Counts",
     "DirectoryGoneError",
     "DuplicateKeyError",
+    "ExchangeError",
     "FormatVersionError",
+    "Imported",
     "IncoherentFileSystemError",
     "LeaseLostError",
     "LockTimeout",
@@ -52,8 +59,10 @@ __all__ = [
     "MissingExtraError",
     "MissingKeyError",
     "MissingPODError",
+    "MissingSourceError",
     "NotAPODError",
     "NotATrackerError",
+    "PathTakenError",
     "PeerError",
     "PermissionDeniedError",
     "PersistentOrderedDict",
@@ -73,6 +82,7 @@ __all__ = [
     "UnstorableTypeError",
     "UnstorableValueError",
     "WorkerError",
+    "WrongTypeError",
     "check",
     "repair",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from tastypy import entries
 from tastypy.claims import ClaimedDict
@@ -16,13 +16,12 @@ from tastypy.layers import Layer
 from tastypy.task import Task
 from tastypy.tasks import check_number
 from tastypy.values import encode_items, encode_key
+from tastypy.variables import K
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
     from matplotlib.figure import Figure
-
-K = TypeVar("K")
 
 
 class Summary(NamedTuple):
@@ -375,7 +374,7 @@ class ProgressTracker(ClaimedDict[K]):
 
     # --- claims
 
-    def claim(self) -> Task | None:
+    def claim(self) -> Task[K] | None:
         """Claim the next task that is not done, not aborted, not given up, and not claimed by a live worker: one commit.
 
         Returns:
@@ -388,7 +387,7 @@ class ProgressTracker(ClaimedDict[K]):
         tasks = self._claim(1)
         return tasks[0] if tasks else None
 
-    def claims(self, batch: int = 1, wait: bool = False) -> Iterator[Task]:
+    def claims(self, batch: int = 1, wait: bool = False) -> Iterator[Task[K]]:
         """Yield tasks as they are claimed, one after the other, those included that are added meanwhile.
 
         Args:

@@ -74,12 +74,12 @@ class Worker:
 
     def __init__(self, store: Store) -> None:
         self._inode = self._size = 0
-        self.name = files.random_text(8)
-        self.path = store.file(files.worker_name(self.name))
-        self.process = os.getpid()
-        self.label = label_of(host(), self.process)
+        self.name: str = files.random_text(8)
+        self.path: str = store.file(files.worker_name(self.name))
+        self.process: int = os.getpid()
+        self.label: str = label_of(host(), self.process)
         self.tokens: set[str] = set()
-        self.looked = float("-inf")
+        self.looked: float = float("-inf")
         self._lease = _lease_of(store, self.name) if store.header.leased else None
         self._lock = ref(store.lock)  # which has this
         self._slots = count()

@@ -19,6 +19,8 @@ from tracker_programs import ask, start, worker_files
 
 from tastypy import POD, Tracker
 from tastypy import format as form
+from tastypy.chronicle import _Teller
+from tastypy.history import History
 
 
 @pytest.fixture
@@ -138,6 +140,22 @@ def test_what_is_missed_or_revoked_is_said(path: Path) -> None:
         assert hear(process) == "-- batches 3 to 5 were folded into the shards before they could be read"
         assert [json.loads(hear(as_json)) for _ in range(2)][1] == {"missing": [3, 5]}
         assert json.loads(hear(as_json))["batch"] == 6
+
+
+def test_what_happened_in_missing_batches_is_not_told_later(path: Path) -> None:
+    with Tracker[str](path) as tracker, History(str(path)) as history:
+        teller = _Teller(history, as_json=False)
+        tracker.add_many(["a", "b"])
+        assert [teller.line(event) for event in history.new()] == ["1  -  added a, b"]
+        tracker.sync()
+        for number in range(4):
+            tracker.mark_done("a")
+            tracker.update(b={"number": number})
+            tracker.sync()
+        tracker.update(a={"x": 1})
+        lines = [teller.line(event) for event in history.new()]
+        assert [line for line in lines if line.startswith("--")]
+        assert (lines[-1], [line for line in lines if "done" in line]) == ("7  -  changed a", [])
 
 
 def test_a_directory_that_goes_ends_it_with_one_line(path: Path, tmp_path: Path) -> None:

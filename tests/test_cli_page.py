@@ -15,7 +15,6 @@ import sys
 import termios
 from pathlib import Path
 
-import pytest
 from cli_helpers import PATIENCE, commands, environment
 
 PAGE = Path(__file__).resolve().parent.parent / "docs/cli.md"
@@ -50,9 +49,9 @@ def on_a_terminal(script: str, directory: Path) -> str:
 
 
 def test_every_example_of_the_page_prints_what_it_says(tmp_path: Path) -> None:
-    if shutil.which("jq") is None:
-        pytest.skip("the examples use jq")
     steps = steps_of(PAGE.read_text())
+    if shutil.which("jq") is None:
+        steps = [(command, shown) for command, shown in steps if "jq" not in command]  # they change nothing
     (program,) = (shown for command, shown in steps if command == "cat words.py")
     (tmp_path / "words.py").write_text(program)
     assert len(steps) > 25

@@ -35,7 +35,7 @@ class Parser(argparse.ArgumentParser):
             options, rest = [], []
             remaining = iter(args[:end])
             for one in remaining:
-                if not one.startswith("-"):
+                if not one.startswith("-") or one == "-" or self._negative_number_matcher.match(one):
                     rest.append(one)
                     continue
                 options.append(one)
