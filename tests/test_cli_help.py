@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import re
 import subprocess
 import sys
@@ -36,7 +37,12 @@ def test_the_help_of_each_command_has_examples_and_exit_codes(tastypy: Command, 
 def test_the_path_comes_first_and_has_one_name(name: str) -> None:
     parser = commands()[name]
     positional = [action for action in parser._actions if not action.option_strings]
-    assert not positional or positional[0].metavar in ("PATH", "DIR", "DIRECTORY", "SHELL")
+    assert not positional or positional[0].metavar in ("PATH", "DIR", "DIRECTORY", "SHELL", "SOURCE")
+    for action in parser._actions:
+        if action.metavar in ("PATH", "DIR", "DIRECTORY", "SOURCE", "TARGET", "FILE"):
+            assert callable(action.type)
+            with pytest.raises(argparse.ArgumentTypeError):
+                action.type("")
     assert all(action.help for action in parser._actions)
     options = {option: action for action in parser._actions for option in action.option_strings}
     for option, default in (("--json", False), ("--timeout", 300.0)):

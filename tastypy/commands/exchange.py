@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from tastypy import POD
-from tastypy.commands.parsing import DONE, PROBLEMS, Commands, command
+from tastypy.commands.parsing import DONE, PROBLEMS, Commands, add_path, command, place
 
 if TYPE_CHECKING:
     import argparse
@@ -61,9 +61,14 @@ With .gz behind the suffix, json, jsonl and csv are compressed. `tastypy import`
 {_KEYS}""",
         _EXPORT_JSON,
     )
-    parser.add_argument("path", metavar="PATH", help="the POD's directory")
+    add_path(parser)
     parser.add_argument(
-        "target", metavar="TARGET", nargs="?", default=_STREAM, help="where to (default: -, standard output, as jsonl)"
+        "target",
+        metavar="TARGET",
+        type=place,
+        nargs="?",
+        default=_STREAM,
+        help="where to (default: -, standard output, as jsonl)",
     )
     parser.add_argument("--format", choices=("json", "jsonl", "csv", "parquet", "pod"), help="of TARGET")
     _add_columns(parser, "give each field of a dict a column of its own; any other value is in the column value")
@@ -95,8 +100,8 @@ The last four need --unpickle, since unpickling runs whatever the writer of the 
 {_KEYS}""",
         _IMPORT_JSON,
     )
-    parser.add_argument("source", metavar="SOURCE", help="what to read (-: standard input, as jsonl)")
-    parser.add_argument("path", metavar="PATH", help="the POD's directory")
+    parser.add_argument("source", metavar="SOURCE", type=place, help="what to read (-: standard input, as jsonl)")
+    add_path(parser)
     parser.add_argument(
         "--format",
         choices=("json", "jsonl", "csv", "parquet", "pod", "2017", "shelve", "sqlitedict", "diskcache", "pickle"),
@@ -140,9 +145,10 @@ def _export(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int
 
         count = sum(shard.entries for shard in copy(options.path, options.target).shards)
     else:
+        from tastypy import by_hand  # noqa: PLC0415 - as above
         from tastypy.exchange.writing import export  # noqa: PLC0415 - as above
 
-        with POD[Any, Any](options.path, mode="r") as pod:
+        with by_hand.opened(options.path) as pod:
             target = sys.stdout.buffer if streamed else options.target
             count = export(pod, target, format=kind, columns=options.columns, key=options.key)
     said = sys.stderr if streamed else sys.stdout

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from tastypy.commands.parsing import DONE, command
+from tastypy.commands.parsing import DONE, add_path, command
 
 if TYPE_CHECKING:
     from tastypy.commands.parsing import Commands
@@ -24,7 +24,7 @@ matplotlib (pip install 'tastypy[plot]'), and only reads, so it may be drawn whi
   tastypy plot my.tracker -o progress.svg
 """,
     )
-    parser.add_argument("path", metavar="PATH", help="the tracker's directory")
+    add_path(parser, "the tracker's directory")
     parser.add_argument(
         "-o",
         "--output",
