@@ -48,10 +48,11 @@ def _output(text: str) -> str:
 
 def _plot(options: argparse.Namespace) -> int:
     from tastypy.plots import require  # noqa: PLC0415 - the other commands do not need it
+    from tastypy.screen import printable  # noqa: PLC0415 - as above
     from tastypy.status import opened  # noqa: PLC0415 - as above
 
     require()  # before a large tracker is read for nothing
     with opened(options.path) as tracker:
         tracker.plot(options.output)
-        print(f"{options.output}: {len(tracker):,} tasks, {tracker.num_done():,} done")
+        print(f"{printable(options.output)}: {len(tracker):,} tasks, {tracker.num_done():,} done")
     return DONE
