@@ -32,7 +32,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     except (TastypyError, OSError) as error:
-        print(f"tastypy: {error}", file=sys.stderr)
+        from tastypy.screen import printable  # noqa: PLC0415 - of no use where all is well
+
+        print(f"tastypy: {printable(str(error))}", file=sys.stderr)
         return IMPOSSIBLE
     return code
 

@@ -192,6 +192,20 @@ def test_repair_keeps_the_good_shard_and_is_done_when_what_was_set_aside_is_remo
 # --- mistakes
 
 
+def test_the_name_of_a_file_is_shown_and_not_obeyed(tree: Path, tmp_path: Path) -> None:
+    """Whoever may write in a directory must not reach the terminal of who looks at it."""
+    name, shown = "\x1b]0;title\x07\x9b2J", r"\x1b]0;title\x07\x9b2J"
+    POD[str, int](tmp_path / "my.pod")["foo"] = 1
+    (tmp_path / "my.pod" / f"aside-00000000-{name}").touch()
+    for command in ("check", "repair"):
+        assert f"aside-00000000-{shown}: set aside; remove it" in tastypy(command, tmp_path / "my.pod").stdout
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / f"{name}\n").touch()
+    result = tastypy("demo", tree, "--pod", tmp_path / "other")
+    assert f"{tmp_path}/other is a directory with other things in it ({shown}\\n)" in result.stderr
+    assert (result.returncode, result.stderr.count("\n")) == (2, 1)
+
+
 @pytest.mark.parametrize(
     ("arguments", "what"),
     [

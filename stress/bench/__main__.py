@@ -69,7 +69,12 @@ def _parser() -> argparse.ArgumentParser:
         choices=[*_PARTS, *(name for part in _PARTS for name in names[part])],
         help=f"parts, or what is in them: {told}",
     )
-    parser.add_argument("--rounds", type=int, metavar="N", help=f"of peers and growth (default {_ROUNDS}, with --quick 1); rows have their own")
+    parser.add_argument(
+        "--rounds",
+        type=int,
+        metavar="N",
+        help=f"of peers and growth (default {_ROUNDS}, with --quick 1); rows have their own",
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure there")
     parser.add_argument("--docs", type=Path, metavar="FILE", help="write there what docs/performance.md is made from")
     parser.add_argument(

@@ -9,6 +9,7 @@ from tastypy.commands.parsing import DONE, PROBLEMS, Commands, command
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Iterable
 
 
 def add(commands: Commands) -> None:
@@ -31,22 +32,26 @@ until you have looked at them and removed them.
 
 def _check(options: argparse.Namespace) -> int:
     problems = check(options.path)
-    for problem in problems:
-        print(problem)
+    _print(problems)
     print(f"{options.path}: {_count(problems)}")
     return PROBLEMS if problems else DONE
 
 
 def _repair(options: argparse.Namespace) -> int:
     done = repair(options.path)
-    for line in done:
-        print(line)
+    _print(done)
     if not done:
         print(f"{options.path}: nothing to repair")
     left = check(options.path)
-    for problem in left:
-        print(f"left: {problem}")
+    _print(f"left: {problem}" for problem in left)
     return PROBLEMS if left else DONE
+
+
+def _print(lines: Iterable[str]) -> None:
+    from tastypy.screen import printable  # noqa: PLC0415 - of no use where there is nothing to say
+
+    for line in lines:
+        print(printable(line))
 
 
 def _count(problems: list[str]) -> str:
