@@ -74,4 +74,4 @@ __all__ = [
     "check",
     "repair",
 ]
-__version__ = "1.0.0.dev0"
+__version__ = "1.0.0"

@@ -19,7 +19,7 @@ from stress.bench.rows import ROWS
 from stress.broken import BREAKAGES
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
 MODULES = [
     module.name for module in pkgutil.iter_modules(tastypy.__path__, "tastypy.") if module.name != "tastypy.__main__"
 ]
@@ -72,6 +72,18 @@ def test_links_to_files_lead_to_files(page: Path) -> None:
     prose = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
     for link in re.findall(r"\]\(([^)#]+)", prose):
         assert link.startswith("https://") or (page.parent / link).exists(), link
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_files_and_commands_of_this_project_that_a_page_names_are_there(page: Path) -> None:
+    text = page.read_text()
+    for name in re.findall(r"(?<![\w/])((?:tastypy|tests|stress|docs|\.ci)/[\w./-]*\w)", text):
+        place = Path(tastypy.__file__).parents[1] if name.startswith("tastypy/") else ROOT  # which may be an sdist's
+        assert (place / name).exists() or "docs/_" in name or "X.Y" in name, name
+    for name in re.findall(r"python -m (stress\.\w+)", text):
+        assert (ROOT / name.replace(".", "/")).exists() or (ROOT / name.replace(".", "/")).with_suffix(
+            ".py"
+        ).exists(), name
 
 
 def test_the_checksums_example_does_a_tree_and_then_only_what_is_new(tmp_path: Path) -> None:
