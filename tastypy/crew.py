@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import multiprocessing
+import os
 import pickle
 import signal
 import threading
@@ -22,6 +23,10 @@ log = logging.getLogger("tastypy")
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _SAY_AFTER = 2.0  # seconds of waiting for workers after which that is said
+
+# by process, since a forked child has that of its parent locked; one thread forks at a time: filelock has a fork fail while
+# another one is under way, since a descriptor of its might be inherited half changed
+_forks: dict[int, threading.Lock] = {}
 
 
 def supervise(job: Job, number: int, shown: Progress) -> None:
@@ -132,12 +137,13 @@ def _start(crew: list[_Member], context: Any, job: Job, payload: bytes | None) -
 def _undisturbed(method: str) -> Iterator[None]:
     """Put signals off while a process is started."""
     if method == "fork":
-        # in the child, too, until it has handlers of its own
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
-        try:
-            yield
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        with _forks.setdefault(os.getpid(), threading.Lock()):
+            # in the child, too, until it has handlers of its own
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+            try:
+                yield
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
     elif threading.current_thread() is threading.main_thread():
         # not blocked: the server that forks would have them blocked for ever, and all that comes from it
         came: list[int] = []

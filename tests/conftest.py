@@ -41,8 +41,9 @@ settings.register_profile(
     print_blob=True,
     suppress_health_check=SLOW_BY_NATURE,
 )
-# who started the tests may ignore it, as `nohup` does, and so would every program that a test starts
+# who started the tests may ignore them, as `nohup` and a script's `&` do, and so would every program that a test starts
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import multiprocessing
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from functools import partial
@@ -99,6 +100,30 @@ def test_an_end_that_cannot_be_written_is_no_error_of_the_task_and_stops_the_run
     assert end(program, PATIENCE) == 0
     assert {entry["_tries"] for entry in stored(path).values()} == {0}
     assert_nothing_left(path)
+
+
+SLOW_FORKS = """
+import multiprocessing, os, sys, threading, time
+multiprocessing.set_start_method("fork")
+os.register_at_fork(before=lambda: time.sleep(0.05))  # before filelock's: such hooks are called from the last to the first
+from tastypy import Tracker
+
+def run(path):
+    with Tracker(path) as tracker:
+        tracker.add_many(range(4))
+        print(tracker.run(abs, workers=2).done, flush=True)
+
+threads = [threading.Thread(target=run, args=(path,)) for path in sys.argv[1:]]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+"""
+
+
+def test_runs_in_several_threads_start_their_workers_one_at_a_time(tmp_path: Path) -> None:
+    """Filelock has a fork fail while another thread is in one."""
+    command = [sys.executable, "-c", SLOW_FORKS, *(str(tmp_path / name) for name in "abc")]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (ended.stdout, ended.stderr) == ("4\n" * 3, "")
 
 
 @pytest.mark.parametrize("name", ["locked", "two arguments", "of a module that only the worker has"])
