@@ -1,6 +1,7 @@
 """How Sphinx builds these pages: `sphinx-build docs docs/_build`, or `-b doctest` to run their examples."""
 
 import json
+import subprocess
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -18,11 +19,15 @@ copyright = "2026, the tastypy authors"
 release = version = tastypy.__version__
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.doctest", "sphinx.ext.napoleon"]
-exclude_patterns = ["_build", "_measured"]
+exclude_patterns = ["_build", "_drawn", "_measured"]
 # The tables and charts of performance.md are made from the figures of a run, anew in each build.
 _measured = json.loads((_HERE / "measured.json").read_text())
 pages.write(_measured, _HERE / "_measured")
 charts.draw(_measured, _HERE / "_measured")
+# The picture of pictures.md is that of a run which takes place now.
+(_HERE / "_drawn").mkdir(exist_ok=True)
+_command = [sys.executable, _HERE / "examples" / "draw.py", _HERE / "_drawn" / "progress.svg"]
+subprocess.run(_command, check=True)  # noqa: S603 - it is ours
 
 html_theme = "furo"
 html_title = "tastypy"

@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 import argparse
+import codecs
 import io
 import os
 import sys
 from typing import TYPE_CHECKING
 
 from tastypy import TastypyError, __version__
-from tastypy.commands import demonstration, health, hosts, tasks
-from tastypy.commands.parsing import EXIT_CODES, IMPOSSIBLE, INTERRUPTED, Parser
+from tastypy.commands import (
+    completion,
+    demonstration,
+    entries,
+    exchange,
+    health,
+    history,
+    hosts,
+    pictures,
+    storage,
+    tasks,
+)
+from tastypy.commands.parsing import EXIT_CODES, IMPOSSIBLE, INTERRUPTED, UNHEARD, Parser
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,36 +30,81 @@ if TYPE_CHECKING:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command with `arguments` (default: those of this process) and return its exit code."""
-    options = _parser().parse_args(arguments)
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # file names may have bytes that are no text
+    _prepare_output()
     try:
-        code: int = options.run(options)
+        code = _run(arguments)
+    except BrokenPipeError:
+        code = UNHEARD
+    except KeyboardInterrupt:
+        code = INTERRUPTED
+    except (TastypyError, OSError) as error:
+        code = IMPOSSIBLE
+        print(f"tastypy: {_message(error)}", file=sys.stderr)
+    try:
         sys.stdout.flush()
-    except BrokenPipeError:  # the reader of our output has gone: `tastypy demo | head`
+    except OSError:
         os.dup2(
             os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
         )  # so that the flush at exit does not fail as well
-        return IMPOSSIBLE
-    except KeyboardInterrupt:
-        return INTERRUPTED
-    except (TastypyError, OSError) as error:
-        from tastypy.screen import printable  # noqa: PLC0415 - of no use where all is well
-
-        print(f"tastypy: {printable(str(error))}", file=sys.stderr)
-        return IMPOSSIBLE
     return code
 
 
-def _parser() -> Parser:
-    parser = Parser(
+def _run(arguments: Sequence[str] | None) -> int:
+    try:
+        options = parser().parse_args(arguments)
+        code: int = options.run(options)
+    except SystemExit:  # as after --help
+        sys.stdout.flush()
+        raise
+    sys.stdout.flush()
+    return code
+
+
+def _message(error: TastypyError | OSError) -> str:
+    if isinstance(error, TastypyError):
+        text = str(error)
+    elif error.filename is None:  # nothing but a write to a stream comes without a name
+        text = f"writing failed: {error.strerror or error}"
+    else:
+        text = f"{os.fsdecode(error.filename)}: {error.strerror}"
+    from tastypy.screen import printable  # noqa: PLC0415 - of no use where all is well
+
+    return printable(text)
+
+
+# --- the streams
+
+
+def _prepare_output() -> None:
+    """Have streams that are closed lead nowhere, and what the output's encoding lacks be escaped."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # `tastypy ... >&-`
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115, PTH123 - it is open until the process ends
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        codecs.register_error("tastypy", _escaped)
+        sys.stdout.reconfigure(errors="tastypy")
+
+
+def _escaped(error: UnicodeError) -> tuple[str, int]:
+    r"""Write what a terminal's encoding lacks, or a file name has that is no text, as JSON does: `\u2603`."""
+    import json  # noqa: PLC0415 - seldom needed
+
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return json.dumps(error.object[error.start : error.end])[1:-1], error.end
+
+
+def parser() -> Parser:
+    """Return the parser of the command line."""
+    whole = Parser(
         prog="tastypy",
         description="A dict in a directory of JSON files that many processes may share, and no crash can hurt.",
         epilog=EXIT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--version", action="version", version=f"tastypy {__version__}")
-    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for module in (demonstration, health, tasks, hosts):
+    whole.add_argument("--version", action="version", version=f"tastypy {__version__}")
+    commands = whole.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    for module in (demonstration, entries, storage, exchange, health, tasks, history, pictures, hosts):
         module.add(commands)
-    return parser
+    completion.add(commands, whole)
+    return whole

@@ -24,7 +24,7 @@ class Directory:
 
     def __init__(self, path: str) -> None:
         self.path = path
-        self.id = ""
+        self.id: str = ""
 
     def file(self, name: str) -> str:
         """Return the path of a file of the directory."""
@@ -55,10 +55,18 @@ class Directory:
         Raises:
             PersistentOrderedDictIntegrityError: it is not what the header says.
         """
+        return self.shard_text(header, shard, self.read_shard_file(header, shard))
+
+    def read_shard_file(self, header: form.Header, shard: form.Shard) -> bytes:
+        """Return the bytes of a shard's file; raises what `read_shard` does."""
         data = files.read_file(self.file(files.shard_name(shard.number, shard.epoch, gzipped=header.gzipped)))
         if len(data) != shard.size or form.crc_text(data) != shard.crc:
             what = f"{len(data)} bytes with CRC {form.crc_text(data)} instead of {shard.size} with {shard.crc}"
             raise self._damaged_shard(header, shard, what)
+        return data
+
+    def shard_text(self, header: form.Header, shard: form.Shard, data: bytes) -> bytes:
+        """Return the text that the bytes of a shard's file stand for; raises what `read_shard` does."""
         if not header.gzipped:
             return data
         try:

@@ -8,14 +8,18 @@ survives pickling, so that it reaches the parent of a worker process whole::
     ├── ClosedPODError (ValueError)                       the POD was closed
     ├── DirectoryGoneError (FileNotFoundError)            removed, moved or replaced under an open POD
     ├── DuplicateKeyError (KeyError)                      a task of that name is there already
+    ├── ExchangeError (ValueError)                        an export or import that cannot be done
     ├── FormatVersionError (ValueError)                   written by a newer tastypy
     ├── IncoherentFileSystemError (OSError)               the file system shows old data under the lock
     ├── LockTimeout (TimeoutError)                        somebody else holds the lock for too long
     ├── LocksUnsupportedError (OSError)                   no flock here
+    ├── MissingExtraError (ImportError)                   a package that is not installed
     ├── MissingKeyError (KeyError)                        update(key), or a task's state, of a key that is not there
     ├── MissingPODError (FileNotFoundError)               mode="r" where there is no POD
+    ├── MissingSourceError (FileNotFoundError)            an import from where nothing is
     ├── NotAPODError (ValueError)                         a file, or a directory with other things in it
     ├── NotATrackerError (ValueError)                     a POD with values that are no entries of tasks
+    ├── PathTakenError (FileExistsError)                  something is where a copy or an export should go
     ├── PeerError (RuntimeError)                          the other side of `tastypy doctor --peer` is not there, or failed
     ├── PermissionDeniedError (PermissionError)           the file system does not let us
     ├── PersistentOrderedDictIntegrityError (ValueError)  a damaged file
@@ -29,7 +33,8 @@ survives pickling, so that it reaches the parent of a worker process whole::
     ├── TransactionError (RuntimeError)                   not possible inside a transaction
     ├── UnstorableTypeError (TypeError)                   JSON has no such type
     ├── UnstorableValueError (ValueError)                 JSON has the type, but not this value
-    └── WorkerError (RuntimeError)                        the workers of a run cannot work
+    ├── WorkerError (RuntimeError)                        the workers of a run cannot work
+    └── WrongTypeError (TypeError)                        a value is not of the type= that the POD was opened with
 """
 
 from __future__ import annotations
@@ -76,7 +81,11 @@ class DirectoryGoneError(TastypyError, FileNotFoundError):
 
 
 class DuplicateKeyError(TastypyError, KeyError):
-    """A task with this key exists already."""
+    """A task with this key exists already, or an entry that is to be imported."""
+
+
+class ExchangeError(TastypyError, ValueError):
+    """An export or import cannot be done as asked for: the format is another one, or lacks something; nothing was changed."""
 
 
 class FormatVersionError(TastypyError, ValueError):
@@ -95,6 +104,10 @@ class LocksUnsupportedError(TastypyError, OSError):
     """This file system, mount or permission does not allow flock."""
 
 
+class MissingExtraError(TastypyError, ImportError):
+    """A package is not installed that only this call needs; the message has the command that installs it."""
+
+
 class MissingKeyError(TastypyError, KeyError):
     """A key was to be synchronised, or a task to be looked at or marked, that is not there."""
 
@@ -103,12 +116,20 @@ class MissingPODError(TastypyError, FileNotFoundError):
     """There is no POD at the path, and mode "r" does not create one."""
 
 
+class MissingSourceError(TastypyError, FileNotFoundError):
+    """There is nothing at the path that is to be imported."""
+
+
 class NotAPODError(TastypyError, ValueError):
     """The path is a file, or a directory with other things in it."""
 
 
 class NotATrackerError(TastypyError, ValueError):
     """Some values are no entries of tasks: of a POD that was opened as a tracker, or written past the tracker."""
+
+
+class PathTakenError(TastypyError, FileExistsError):
+    """Something is at the path where a copy or an export should go."""
 
 
 class PeerError(TastypyError, RuntimeError):
@@ -165,6 +186,10 @@ class UnstorableValueError(TastypyError, ValueError):
 
 class WorkerError(TastypyError, RuntimeError):
     """The workers of a run cannot work: they die before they begin, or the function cannot be brought to them."""
+
+
+class WrongTypeError(TastypyError, TypeError):
+    """A value is not of the `type=` that the POD was opened with: one to be stored, or one that the directory has."""
 
 
 @contextmanager

@@ -16,7 +16,7 @@ import re
 import stat
 import time
 from contextlib import suppress
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tastypy import mounts
 from tastypy.errors import StorageError
@@ -131,6 +131,22 @@ def is_local(descriptor: int) -> bool:
     """
     mount = mounts.mount_of(descriptor)
     return mount is not None and mount.kind == "local"
+
+
+def absolute(path: Any, what: str) -> str:
+    """Return a path that a user gave, absolute, with `~` expanded; `what` it is stands in errors.
+
+    Raises:
+        TypeError, ValueError: it is no text, or empty.
+    """
+    text = os.fspath(path)
+    if not isinstance(text, str):
+        message = f"{what} must be a str or PathLike, not {path!r}"
+        raise TypeError(message)
+    if not text:
+        message = f"{what} must not be empty"
+        raise ValueError(message)
+    return os.path.abspath(os.path.expanduser(text))
 
 
 # --- reading
@@ -333,6 +349,18 @@ def create(path: str, permissions: int, *, exclusive: bool = True, append: bool 
     return descriptor
 
 
+def create_ordinary(path: str, permissions: int) -> int:
+    """Create a file as programs do, and open it to append; with these permissions, or, without any, those that the umask leaves."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o666)
+    if permissions:
+        try:
+            os.fchmod(descriptor, permissions)
+        except BaseException:
+            os.close(descriptor)
+            raise
+    return descriptor
+
+
 def lease_name(worker: str) -> str:
     """Return the name of the marker of the lease of a worker, where there is no flock."""
     return f"worker-{worker}.lease"
@@ -378,6 +406,11 @@ def sync(descriptor: int) -> None:
     os.fdatasync(descriptor)
 
 
+def sync_all(descriptor: int) -> None:
+    """Wait until the content of the file, and its size, are on stable storage."""
+    os.fsync(descriptor)
+
+
 def close(descriptor: int) -> None:
     """Close the file; a network file system reports here what it could not write."""
     os.close(descriptor)
@@ -408,6 +441,25 @@ def write_new(path: str, data: bytes, permissions: int) -> None:
         raise
 
 
+def write_output(path: str, data: bytes) -> None:
+    """Write a file of the user's, outside of any POD, whole or not at all; a link to one stays a link."""
+    path = os.path.realpath(path)
+    if os.path.lexists(path) and not os.path.isfile(path):
+        raise OSError(errno.EINVAL, "something that is no file is in the way", path)
+    temporary = os.path.join(os.path.dirname(path), temporary_name())
+    # by the umask, as any program's output
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    try:
+        try:
+            append(descriptor, data)
+        finally:
+            os.close(descriptor)
+        os.rename(temporary, path)
+    except BaseException:
+        remove(temporary)
+        raise
+
+
 def write_and_sync(descriptor: int, data: bytes) -> None:
     """Append `data` and wait until file and size are on stable storage."""
     append(descriptor, data)
@@ -417,6 +469,15 @@ def write_and_sync(descriptor: int, data: bytes) -> None:
 def rename(path: str, to: str) -> None:
     """Give a file another name, in the same directory."""
     os.rename(path, to)
+
+
+def sync_file(path: str) -> None:
+    """Wait until a file is on stable storage that was written before."""
+    descriptor = open_to_append(path)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def remove(path: str) -> None:
@@ -449,14 +510,16 @@ def make_directories(path: str) -> None:
         sync_directory(os.path.dirname(directory))
 
 
-def make_directory(path: str) -> None:
-    """Create a directory with the permissions of the one that it is in, whatever the umask is.
+def make_directory(path: str, *, like: str | None = None) -> None:
+    """Create a directory with the permissions of the one that it is in, or of another one, whatever the umask is.
+
+    What is `like` another directory may be written to by its owner in any case.
 
     Raises:
         FileExistsError: something of that name is there.
     """
-    os.mkdir(path)
-    os.chmod(path, stat.S_IMODE(os.stat(os.path.dirname(path)).st_mode) & 0o777)
+    os.mkdir(path, 0o700)
+    os.chmod(path, stat.S_IMODE(os.stat(like or os.path.dirname(path)).st_mode) & 0o777 | (0o700 if like else 0))
 
 
 def remove_directory(path: str) -> None:

@@ -167,13 +167,18 @@ def add_net_entries(changes: Changes, records: Iterable[form.Record], lines: Ite
             entries = [b"%b:%b" % entry for entry in zip(names, map(orjson.dumps, put.values()), strict=True)]
             changes.put.update(zip([name[:-1] for name in names], entries, strict=True))
         else:
-            for field in ("del", "front"):
-                if field in record:
-                    record[field] = [form.index_key(key) for key in record[field]]
-            changes.add({field: record[field] for field in ("clear", "del") if field in record})
-            for key, value in record.get("put", {}).items():
-                _put(changes, form.index_key(key), _entry(key, value))
-            changes.add({"front": record.get("front", ())})
+            add_record(changes, record)
+
+
+def add_record(changes: Changes, record: form.Record) -> None:
+    """Add the net effect of a batch that follows, of any kind; `record` is changed."""
+    for field in ("del", "front"):
+        if field in record:
+            record[field] = [form.index_key(key) for key in record[field]]
+    changes.add({field: record[field] for field in ("clear", "del") if field in record})
+    for key, value in record.get("put", {}).items():
+        _put(changes, form.index_key(key), _entry(key, value))
+    changes.add({"front": record.get("front", ())})
 
 
 def _put(changes: Changes, name: Any, entry: bytes) -> None:

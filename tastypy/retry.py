@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from tastypy import workers
-from tastypy.entries import FRESH, Entry, time_now
-from tastypy.errors import UnstorableValueError
+from tastypy.entries import FRESH, Entry, time_now, untried
 from tastypy.status import opened
 from tastypy.tracker import Tracker
-from tastypy.values import decode_key, encode_key
+from tastypy.values import key_of
 
 
 class Outcome(NamedTuple):
@@ -24,7 +23,7 @@ class Outcome(NamedTuple):
     idle: list[str]
 
 
-def retry(path: str, names: list[str], *, failed: bool, aborted: bool) -> Outcome:
+def retry(path: str, names: list[str], *, failed: bool, aborted: bool, timeout: float = 300) -> Outcome:
     """Make tasks open again in one transaction: as if they had never been tried, and with all that is stored with them.
 
     Args:
@@ -32,6 +31,7 @@ def retry(path: str, names: list[str], *, failed: bool, aborted: bool) -> Outcom
         names: tasks by their keys as files have them, whatever their state is; a live worker's are left alone.
         failed: all that were tried and are neither done nor aborted nor claimed.
         aborted: all that were aborted, unless they are done or claimed.
+        timeout: seconds to wait for another process that holds the lock.
 
     Raises:
         NotATrackerError, MissingPODError: there is none at `path`.
@@ -39,7 +39,7 @@ def retry(path: str, names: list[str], *, failed: bool, aborted: bool) -> Outcom
     """
     keys = {name: key_of(name) for name in names}
     opened(path).close()  # it would be made one else
-    with Tracker[Any](path) as tracker, tracker.transaction():
+    with Tracker[Any](path, timeout=timeout) as tracker, tracker.transaction():
         outcome = Outcome(0, [name for name, key in keys.items() if key not in tracker], [], [])
         if outcome.unknown:
             return outcome
@@ -60,21 +60,6 @@ def retry(path: str, names: list[str], *, failed: bool, aborted: bool) -> Outcom
         return outcome._replace(opened=len(chosen))
 
 
-def key_of(name: str) -> Any:
-    """Return the key that files call `name`.
-
-    Raises:
-        UnstorableTypeError, UnstorableValueError: there is none.
-    """
-    try:
-        key = decode_key(name)
-    except ValueError as error:
-        message = f"{name!r} is no key: after # comes JSON, as in '#1' or '#[\"a\",1]'; the key {name!r} itself is '#\"{name}\"'"
-        raise UnstorableValueError(message) from error
-    encode_key(key)
-    return key
-
-
 def _is_wanted(entry: Entry, *, failed: bool, aborted: bool) -> bool:
     if entry.get("_done", False) or "_claim" in entry:
         return False
@@ -85,7 +70,6 @@ def _is_wanted(entry: Entry, *, failed: bool, aborted: bool) -> bool:
 
 
 def _fresh(entry: Entry, now: float) -> Entry:
-    entry = {**entry, **FRESH, "_at": now}
-    entry.pop("_error", None)
+    entry = {**untried(entry, now), "_done": False, "_aborted": False}
     entry.pop("_claim", None)
     return entry

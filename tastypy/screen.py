@@ -76,6 +76,13 @@ def printable(text: str) -> str:
     return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
 
 
+def _escaped(line: str) -> str:
+    """Return a line of JSON with escapes of JSON in place of what cannot be printed, which stands in strings only."""
+    import json  # noqa: PLC0415 - seldom needed
+
+    return "".join(one if one.isprintable() else json.dumps(one)[1:-1] for one in line)
+
+
 def width_of(text: str) -> int:
     """Return how many cells of a terminal a text takes at most."""
     return len(text) if text.isascii() else sum(2 if east_asian_width(one) in "WF" else 1 for one in text)
@@ -166,11 +173,14 @@ class Screen:
 
     Attributes:
         is_terminal: whether pages can take each other's place on it.
+        has_colours: whether single texts can have some. (Pages are rich's own.)
     """
 
     def __init__(self) -> None:
         self.is_terminal = sys.stdout.isatty() and os.environ.get("TERM") not in ("dumb", "unknown")
-        self._draw: Draw = _drawn_by_rich if self.is_terminal and _has_rich() else plain
+        is_rich = self.is_terminal and _has_rich()
+        self.has_colours = is_rich and not os.environ.get("NO_COLOR")
+        self._draw: Draw = _drawn_by_rich if is_rich else plain
         self._size: os.terminal_size | None = None
         self._lines = 0
 
@@ -179,10 +189,38 @@ class Screen:
         sys.stdout.write(text)
         sys.stdout.flush()
 
+    @property
+    def width(self) -> int:
+        """The columns of it, or of a page where there is no terminal."""
+        return shutil.get_terminal_size((_NO_TERMINAL, 24)).columns
+
+    def paint(self, text: str, style: str) -> str:
+        """Return a text, which is `printable`, in a style (a colour, "bold") where there are colours."""
+        if not self.has_colours:
+            return text
+        from rich.style import Style  # noqa: PLC0415 - an extra
+
+        return Style.parse(style).render(text)
+
+    def json(self, value: Any) -> str:
+        """Return the JSON of a value laid out for reading, in colours where there are some, and with nothing that a terminal obeys."""
+        import json  # noqa: PLC0415 - seldom needed
+
+        lines = json.dumps(value, indent=2, ensure_ascii=False).split("\n")
+        text = "\n".join(line if line.isprintable() else _escaped(line) for line in lines)
+        if not self.has_colours:
+            return text
+        from rich.console import Console  # noqa: PLC0415 - an extra
+        from rich.highlighter import JSONHighlighter  # noqa: PLC0415 - as above
+
+        console = Console(highlight=False, markup=False, emoji=False)
+        with console.capture() as captured:
+            console.print(JSONHighlighter()(text), soft_wrap=True, end="")
+        return captured.get()
+
     def show(self, page: Page) -> None:
         """Print a page, as long as it is."""
-        width = max(1, shutil.get_terminal_size((_NO_TERMINAL, 24)).columns - 1)
-        self.write("".join(f"{line}\n" for line in self._draw(page, width)))
+        self.write("".join(f"{line}\n" for line in self._draw(page, max(1, self.width - 1))))
 
     def refresh(self, pages: Iterable[Page]) -> None:
         """Put a page in the place of the one before, in one go: the first that is no higher than the terminal, else the last, cut."""

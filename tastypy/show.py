@@ -1,4 +1,4 @@
-"""`tastypy status`: what stands on the page about a tracker, and the loop of `--watch`."""
+"""`tastypy status` and `watch`: what stands on the page about a tracker, and the loop that shows it again and again."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from functools import partial
 from itertools import count
 from typing import NamedTuple
 
+from tastypy.errors import NotATrackerError
 from tastypy.progress import duration, rate_text
 from tastypy.screen import Bar, Column, Line, Page, Screen, Table, printable
 from tastypy.status import Failure, Monitor, Process, Status, Worker, opened
@@ -153,6 +154,11 @@ def show(path: str, *, max_tries: int | None, as_json: bool, interval: float | N
                         _print(status, screen, as_json=as_json)
                     if _disturbed_within(interval, _WAKING if in_place else set()):
                         screen.disturbed()
+    except NotATrackerError as error:
+        if interval is None:
+            raise
+        message = f"{error}. What changes in a POD shows `tastypy log {path} --follow`"
+        raise NotATrackerError(message, error.path) from error
     except KeyboardInterrupt:
         if interval is None:
             raise

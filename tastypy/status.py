@@ -17,8 +17,9 @@ from tastypy import entries, workers
 from tastypy.entries import Counts
 from tastypy.errors import NotATrackerError, explained
 from tastypy.index import Index
+from tastypy.pod import require
 from tastypy.tracker import Tracker
-from tastypy.values import encode_key
+from tastypy.values import name_of
 from tastypy.workers import Seen
 
 # The rate is the average over the latest tasks done, or over the latest seconds if there were more in them: a hundred
@@ -118,10 +119,11 @@ def opened(path: str, max_tries: int = 0) -> Tracker[Any]:
     """Return the tracker at `path`, for reading.
 
     Raises:
+        MissingPODError: there is none.
         NotATrackerError: there are entries, and none of them has been a task.
         And what `Tracker` raises.
     """
-    tracker = Tracker[Any](path, max_tries, mode="r")
+    tracker = Tracker[Any](require(path), max_tries, mode="r")
     if tracker and not any("_done" in entry for entry in dict.values(tracker)):
         place = tracker.path
         tracker.close()
@@ -233,7 +235,7 @@ class Monitor:
         for key in self._tracker._figures().holders.get(worker.name, ()):
             entry = dict.__getitem__(self._tracker, key)
             in_hand = entries.is_in_hand(entry["_claim"], worker.in_hand)
-            held.append(Held(_name_of(key), entry.get("_at"), in_hand))
+            held.append(Held(name_of(key), entry.get("_at"), in_hand))
         return sorted(held, key=lambda one: (not one.in_hand, one.since or 0))
 
     def _errors(self) -> list[Failure]:
@@ -247,7 +249,7 @@ class Monitor:
                 group[1:] = at, key
         newest = sorted(groups.items(), key=lambda item: item[1][1], reverse=True)
         return [
-            Failure(text, count, _name_of(key), at if at > float("-inf") else None) for text, (count, at, key) in newest
+            Failure(text, count, name_of(key), at if at > float("-inf") else None) for text, (count, at, key) in newest
         ]
 
 
@@ -267,8 +269,3 @@ def _who(seen: Seen) -> tuple[str, str | None, int | None, float | None]:
 
 def _place(process: Process) -> tuple[str, int, str]:
     return process.host or "", process.pid or 0, process.name
-
-
-def _name_of(key: Any) -> str:
-    name: str = orjson.loads(encode_key(key))
-    return name

@@ -8,7 +8,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 
@@ -21,7 +21,7 @@ from stress.broken import BREAKAGES
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
 MODULES = [
-    module.name for module in pkgutil.iter_modules(tastypy.__path__, "tastypy.") if module.name != "tastypy.__main__"
+    module.name for module in pkgutil.walk_packages(tastypy.__path__, "tastypy.") if module.name != "tastypy.__main__"
 ]
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
@@ -106,7 +106,7 @@ def test_the_checksums_example_does_a_tree_and_then_only_what_is_new(tmp_path: P
 @pytest.mark.parametrize("gzipped", [False, True])
 def test_the_reader_in_the_description_of_the_format_reads_what_a_pod_wrote(tmp_path: Path, gzipped: bool) -> None:
     lock: Literal["flock", "lease"] = "flock" if gzipped else "lease"
-    pod = tastypy.POD[object, object](tmp_path / "my.pod", gzipped=gzipped, shard_bytes=200, lock=lock)
+    pod = tastypy.POD[Any, Any](tmp_path / "my.pod", gzipped=gzipped, shard_bytes=200, lock=lock)
     keys = ["foo", "#foo", 'a "quoted" one', "naïve\n", 1, 2.5, None, True, ("a", (1, None)), ()]
     pod.update({key: [repr(key), {"nested": index / 3}] for index, key in enumerate(keys)})
     for step in (

@@ -173,11 +173,13 @@ ERRORS: dict[str, Error] = {
 
 THOROUGH = os.environ.get("HYPOTHESIS_PROFILE") == "thorough"
 READING = {"open", "pread", "read", "fstat", "stat", "lstat", "listdir", "scandir", "close", "lseek"}
-ALL_FAULTS = [(error, persistent) for error in ERRORS for persistent in (False, True)]
-FAULTS = ALL_FAULTS if THOROUGH else [("ENOSPC", False), ("EIO", True), ("Ctrl-C", False)]
+PLACES = ("local", "network")
+ALL_FAULTS = [(place, error, persistent) for place in PLACES for error in ERRORS for persistent in (False, True)]
+# each of them in one place; `python -m stress.crash` draws from all
+FAULTS = ALL_FAULTS if THOROUGH else [("local", "ENOSPC", False), ("network", "EIO", True), ("local", "Ctrl-C", False)]
 
 
-@pytest.mark.parametrize(("error", "persistent"), FAULTS)
+@pytest.mark.parametrize(("proxy", "error", "persistent"), FAULTS, indirect=["proxy"])
 def test_at_whatever_call_it_fails_the_directory_is_as_before_or_after(
     proxy: FailingOS, directories: Iterator[Path], error: str, *, persistent: bool
 ) -> None:
@@ -217,7 +219,10 @@ def test_at_whatever_call_it_fails_the_directory_is_as_before_or_after(
             assert_sound(path, *possible)
 
 
-@pytest.mark.parametrize("error", ["EIO", "ENOSPC"] if THOROUGH else ["EIO"])
+GOING_ON = [(place, error) for place in PLACES for error in ("EIO", "ENOSPC")] if THOROUGH else [("network", "EIO")]
+
+
+@pytest.mark.parametrize(("proxy", "error"), GOING_ON, indirect=["proxy"])
 def test_after_a_failure_the_same_pod_goes_on(proxy: FailingOS, directories: Iterator[Path], error: str) -> None:
     """Memory equals the disk, before or after the operation that failed, which then can be repeated."""
     for number in range(1, 10_000):

@@ -311,7 +311,7 @@ def test_every_error_survives_pickling_and_derives_from_a_builtin(kind: type[Tas
     assert str(again) == str(error) == "what happened, and what to do"
     assert again.path == error.path == "/some/my.pod"
     if kind is not TastypyError:
-        builtins = (ValueError, OSError, KeyError, TypeError, RuntimeError)
+        builtins = (ValueError, OSError, KeyError, TypeError, RuntimeError, ImportError)
         assert issubclass(kind, builtins)
 
 

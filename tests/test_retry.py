@@ -15,7 +15,7 @@ from helpers import batches, end, files, stored
 from tracker_programs import ask, kill, start, worker_files
 
 from tastypy import POD, Tracker, UnstorableValueError, cli
-from tastypy.retry import key_of
+from tastypy.values import key_of
 
 FRESH = {"_done": False, "_aborted": False, "_tries": 0}
 

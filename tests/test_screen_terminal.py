@@ -1,4 +1,4 @@
-"""`tastypy status` on a terminal: frames take each other's place, with rich or without it, whatever happens to the terminal."""
+"""`tastypy watch` and `status` on a terminal: frames take each other's place, with rich or without it, whatever happens to the terminal."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tastypy import Tracker
 
 
 class Terminal:
-    """A terminal that `tastypy status` is shown on, and that understands as much as that uses."""
+    """A terminal that `tastypy watch` is shown on, and that understands as much as that uses."""
 
     def __init__(self, columns: int, lines: int) -> None:
         self.leader, self.follower = os.openpty()
@@ -33,11 +33,11 @@ class Terminal:
         self.resize(columns, lines)
         self.columns, self.lines = columns, lines
 
-    def start(self, path: str, *arguments: str, **environment: str) -> subprocess.Popen[bytes]:
+    def start(self, *arguments: str, **environment: str) -> subprocess.Popen[bytes]:
         """Start the command on it."""
         clean = {name: value for name, value in os.environ.items() if name not in {"COLUMNS", "LINES", "NO_COLOR"}}
         process = subprocess.Popen(
-            [sys.executable, "-m", "tastypy", "status", path, *arguments],
+            [sys.executable, "-m", "tastypy", *arguments],
             stdin=subprocess.PIPE,
             stdout=self.follower,
             env={**clean, "TERM": "xterm-256color", **environment},
@@ -131,7 +131,7 @@ def test_each_frame_takes_the_place_of_the_one_before(
 ) -> None:
     before = [f"before {number}" for number in range(15)]
     terminal.rows, terminal.row = [*before, ""], 15
-    terminal.start(tracker.path, "--watch", "--interval", "0.02", **environment)
+    terminal.start("watch", tracker.path, "--interval", "0.02", **environment)
     for _ in range(3):
         shown = terminal.read()
         assert terminal.rows[:15] == before
@@ -148,7 +148,7 @@ def test_each_frame_takes_the_place_of_the_one_before(
 def test_no_frame_is_larger_than_a_terminal_that_changes(
     terminal: Terminal, tracker: Tracker[str], environment: dict[str, str]
 ) -> None:
-    terminal.start(tracker.path, "--watch", "--interval", "0.02", **environment)
+    terminal.start("watch", tracker.path, "--interval", "0.02", **environment)
     terminal.read()
     for size in ((60, 15), (140, 40), (30, 6), (9, 2), (100, 24)):
         terminal.resize(*size)
@@ -164,7 +164,7 @@ def test_no_frame_is_larger_than_a_terminal_that_changes(
 def test_a_terminal_that_changed_or_was_somebody_elses_is_drawn_on_at_once(
     terminal: Terminal, tracker: Tracker[str], number: int
 ) -> None:
-    process = terminal.start(tracker.path, "--watch", "--interval", "3600")
+    process = terminal.start("watch", tracker.path, "--interval", "3600")
     terminal.read()
     process.send_signal(number)
     shown = terminal.read()
@@ -173,7 +173,7 @@ def test_a_terminal_that_changed_or_was_somebody_elses_is_drawn_on_at_once(
 
 
 def test_ctrl_c_ends_it_with_0_and_below_what_is_shown(terminal: Terminal, tracker: Tracker[str]) -> None:
-    process = terminal.start(tracker.path, "--watch", "--interval", "3600")
+    process = terminal.start("watch", tracker.path, "--interval", "3600")
     shown = terminal.read()
     process.send_signal(signal.SIGINT)
     assert end(process) == 0
@@ -185,7 +185,7 @@ def test_ctrl_c_ends_it_with_0_and_below_what_is_shown(terminal: Terminal, track
 def test_there_are_colours_with_rich_unless_no_color_is_set(terminal: Terminal, tracker: Tracker[str]) -> None:
     seen = []
     for variables in ({}, {"NO_COLOR": "1"}):
-        process = terminal.start(tracker.path, "--watch", "--interval", "3600", **variables)
+        process = terminal.start("watch", tracker.path, "--interval", "3600", **variables)
         terminal.read()
         seen.append(bool(re.search(r"\x1b\[[0-9;]*3[0-9]", terminal.raw)))
         process.kill()
@@ -196,7 +196,7 @@ def test_there_are_colours_with_rich_unless_no_color_is_set(terminal: Terminal, 
 def test_without_rich_there_is_plain_text(
     terminal: Terminal, tracker: Tracker[str], environment: dict[str, str]
 ) -> None:
-    terminal.start(tracker.path, "--watch", "--interval", "3600", **environment)
+    terminal.start("watch", tracker.path, "--interval", "3600", **environment)
     terminal.read()
     assert bool(re.search(r"\x1b\[[0-9;]*m", terminal.raw)) == (not environment)
     assert ("[#" in terminal.raw or "[.." in terminal.raw) == bool(environment)
@@ -204,7 +204,7 @@ def test_without_rich_there_is_plain_text(
 
 def test_on_a_terminal_that_can_do_nothing_pages_follow_each_other(terminal: Terminal, tracker: Tracker[str]) -> None:
     tracker.clear()
-    terminal.start(tracker.path, "--watch", "--interval", "0.02", TERM="dumb")
+    terminal.start("watch", tracker.path, "--interval", "0.02", TERM="dumb")
     terminal.read("there are no tasks yet\r\n\r\n")
     shown = terminal.read("there are no tasks yet\r\n\r\n")
     assert "\x1b" not in terminal.raw
@@ -214,14 +214,14 @@ def test_on_a_terminal_that_can_do_nothing_pages_follow_each_other(terminal: Ter
 def test_json_is_json_on_a_terminal_too(terminal: Terminal, tracker: Tracker[str]) -> None:
     tracker.clear()
     terminal.columns = 10_000  # it wraps by itself
-    terminal.start(tracker.path, "--watch", "--json", "--interval", "3600")
+    terminal.start("watch", tracker.path, "--json", "--interval", "3600")
     assert json.loads(terminal.read("\n")[0])["counts"]["total"] == 0
 
 
 def test_once_it_is_as_wide_as_the_terminal_and_as_long_as_it_takes(terminal: Terminal, tracker: Tracker[str]) -> None:
     terminal.resize(40, 10)
     terminal.columns, terminal.lines = 40, 100
-    process = terminal.start(tracker.path)
+    process = terminal.start("status", tracker.path)
     assert end(process) == 0
     shown = terminal.read("... and 4 more")
     assert len(shown) > 40

@@ -1,4 +1,4 @@
-"""`tastypy status`: what it prints and exits with, once and with --watch, on a pipe and on a terminal."""
+"""`tastypy status` and `watch`: what they print and exit with, on a pipe and on a terminal."""
 
 from __future__ import annotations
 
@@ -117,8 +117,8 @@ def test_what_is_no_tracker_gets_one_line_and_2(tmp_path: Path, capsys: pytest.C
         "folder": "there is no POD at",
         "nothing": "there is no POD at",
     }.items():
-        for arguments in ([], ["--json"], ["--watch"]) if name == "dicts" else ([],):
-            assert cli.main(["status", str(tmp_path / name), *arguments]) == 2
+        for arguments in (["status"], ["status", "--json"], ["watch"]) if name == "dicts" else (["status"],):
+            assert cli.main([*arguments, str(tmp_path / name)]) == 2
             told = capsys.readouterr()
             assert told.out == ""
             assert (told.err.count("\n"), what in told.err, str(tmp_path / name) in told.err) == (1, True, True)
@@ -130,10 +130,10 @@ def test_what_is_no_tracker_gets_one_line_and_2(tmp_path: Path, capsys: pytest.C
 
 
 def watch(path: Path, *arguments: str, **options: Any) -> subprocess.Popen[bytes]:
-    """Start `tastypy status --watch`."""
+    """Start `tastypy watch`."""
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     options = {"stdout": subprocess.PIPE, "env": environment, **options}
-    command = [*TASTYPY, "status", str(path), "--watch", *arguments]
+    command = [*TASTYPY, "watch", str(path), *arguments]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, **options)
     helpers._started.append(process)
     return process
@@ -198,7 +198,7 @@ def test_ctrl_c_during_a_look_ends_it_too_and_no_signal_stays_blocked(
 
     monkeypatch.setattr(Monitor, "look", look)
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, ())
-    assert cli.main(["status", str(path), "--watch", "--json", "--interval", "0.01"]) == 0
+    assert cli.main(["watch", str(path), "--json", "--interval", "0.01"]) == 0
     assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == blocked
     assert capsys.readouterr().out.count("\n") == 1
     assert cli.main(["status", str(path)]) == 130
@@ -234,5 +234,5 @@ def test_a_tracker_that_is_removed_ends_it(path: Path, tmp_path: Path) -> None:
 def test_numbers_that_make_no_sense_are_refused(path: Path, arguments: list[str]) -> None:
     Tracker[str](path).close()
     with pytest.raises(SystemExit) as refused:
-        cli.main(["status", str(path), "--watch", *arguments])
+        cli.main(["watch", str(path), *arguments])
     assert refused.value.code == 2

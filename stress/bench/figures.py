@@ -57,7 +57,7 @@ def number(value: float) -> str:
     """Return three digits, without an exponent where that is readable."""
     if value >= 100:
         return f"{value:,.0f}"
-    return f"{value:.3g}" if value >= 0.001 else "0"
+    return f"{value:.3g}"
 
 
 _SCALES = {

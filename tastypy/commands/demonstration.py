@@ -22,6 +22,9 @@ After a third of the work one of them is killed with SIGKILL: another one takes 
 Then every file's result is looked for, and a sample of them computed again by other means. The same command with the
 same --pod does only what has changed.
 
+  tastypy demo
+  tastypy demo ~/src --pod checksums.tracker --workers 4
+
 A file that cannot be read gets a result that says why. Symbolic links to directories are not followed; pipes, sockets
 and devices are left out. A name that is not UTF-8 gets the key ("bytes", its percent-encoding).
 """,

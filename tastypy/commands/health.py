@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tastypy import check, repair
-from tastypy.commands.parsing import DONE, PROBLEMS, Commands, command
+from tastypy.commands.output import json_object
+from tastypy.commands.parsing import DONE, PROBLEMS, Commands, add_json, add_path, add_timeout, command
+from tastypy.pod import check, repair, require
 
 if TYPE_CHECKING:
     import argparse
@@ -14,8 +15,23 @@ if TYPE_CHECKING:
 
 def add(commands: Commands) -> None:
     """Add `check` and `repair`."""
-    parser = command(commands, "check", "read every file of a POD and print what is wrong", "Changes nothing.")
-    parser.add_argument("path", metavar="PATH", help="the POD's directory")
+    parser = command(
+        commands,
+        "check",
+        "read every file of a POD and print what is wrong",
+        """\
+Changes nothing, and takes no lock. If there is nothing wrong, the exit code is 0.
+
+  tastypy check results.pod
+  tastypy check results.pod || tastypy repair results.pod
+""",
+        """\
+--json prints one object, in one line: path, and problems, a list of texts.
+
+""",
+    )
+    add_path(parser)
+    add_json(parser)
     parser.set_defaults(run=_check)
     parser = command(
         commands,
@@ -24,26 +40,41 @@ def add(commands: Commands) -> None:
         """\
 Prints what was done. What cannot be read is not deleted but set aside, in files named aside-*; they count as problems
 until you have looked at them and removed them.
+
+  tastypy repair results.pod
+  ls results.pod/aside-*
+""",
+        """\
+--json prints one object, in one line: path, done, and what is left, both lists of texts.
+
 """,
     )
-    parser.add_argument("path", metavar="PATH", help="the POD's directory")
+    add_path(parser)
+    add_json(parser)
+    add_timeout(parser)
     parser.set_defaults(run=_repair)
 
 
 def _check(options: argparse.Namespace) -> int:
     problems = check(options.path)
-    _print(problems)
-    print(f"{options.path}: {_count(problems)}")
+    if options.json:
+        print(json_object(require(options.path), problems=problems))
+    else:
+        _print(problems)
+        print(f"{options.path}: {_count(problems)}")
     return PROBLEMS if problems else DONE
 
 
 def _repair(options: argparse.Namespace) -> int:
-    done = repair(options.path)
-    _print(done)
-    if not done:
-        print(f"{options.path}: nothing to repair")
+    done = repair(options.path, timeout=options.timeout)
     left = check(options.path)
-    _print(f"left: {problem}" for problem in left)
+    if options.json:
+        print(json_object(require(options.path), done=done, left=left))
+    else:
+        _print(done)
+        if not done:
+            print(f"{options.path}: nothing to repair")
+        _print(f"left: {problem}" for problem in left)
     return PROBLEMS if left else DONE
 
 

@@ -3,36 +3,46 @@
 from __future__ import annotations
 
 import argparse
+from itertools import islice
 from typing import Any, NoReturn, TypeAlias
 
-DONE, PROBLEMS, IMPOSSIBLE, INTERRUPTED = 0, 1, 2, 130
+DONE, PROBLEMS, IMPOSSIBLE, INTERRUPTED, UNHEARD = 0, 1, 2, 130, 141
 _DAY = 86400  # seconds
 
 EXIT_CODES = """\
 exit codes:
   0    done, and all is well
-  1    done, but there are problems; they are printed
+  1    there are problems, or no such key; they are printed
   2    it could not be done; one line on standard error says why
   130  stopped by Ctrl-C
+  141  whoever read the output has gone, as in `tastypy keys PATH | head`
 """
 
 
 class Parser(argparse.ArgumentParser):
     """A parser whose errors are one line, and exit with `IMPOSSIBLE`."""
 
-    flags_first = False  # whether flags, options without a value, may stand between positional arguments
+    options_first = False  # whether options may stand between positional arguments of which there may be any number
 
     def error(self, message: str) -> NoReturn:
         """Exit; `message` says what is wrong with the arguments."""
         self.exit(IMPOSSIBLE, f"{self.prog}: {message}; {self.prog} --help tells more\n")
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """Parse as always, with the flags put first: argparse has no place for the KEYs in `PATH --failed KEY`."""
-        if self.flags_first:
+        """Parse as always, with the options put first: argparse has no place for the second KEY in `PATH KEY --raw KEY`."""
+        if self.options_first:
             end = args.index("--") if "--" in args else len(args)
-            flags = [one for one in args[:end] if one.startswith("-")]
-            rest = [one for one in args[:end] if not one.startswith("-")]
-            args = [*flags, "--", *rest, *args[end + 1 :]]
+            options, rest = [], []
+            remaining = iter(args[:end])
+            for one in remaining:
+                if not one.startswith("-") or one == "-" or self._negative_number_matcher.match(one):
+                    rest.append(one)
+                    continue
+                options.append(one)
+                known = {action for name, action in self._option_string_actions.items() if name.startswith(one)}
+                if {action.nargs for action in known} == {None}:  # it has a value, and not behind a =
+                    options.extend(islice(remaining, 1))
+            args = [*options, "--", *rest, *args[end + 1 :]]
         return super().parse_known_args(args, namespace)
 
 
@@ -50,17 +60,51 @@ def command(commands: Commands, name: str, summary: str, description: str, more:
     )
 
 
+def add_path(parser: argparse.ArgumentParser, what: str = "the POD's directory") -> None:
+    """Add PATH, which completion of a shell knows by its name."""
+    parser.add_argument("path", metavar="PATH", type=_path, help=what)
+
+
+def add_json(parser: argparse.ArgumentParser, what: str = "print all of it as JSON, for scripts") -> None:
+    """Add `--json`."""
+    parser.add_argument("--json", action="store_true", help=what)
+
+
+def add_timeout(parser: argparse.ArgumentParser) -> None:
+    """Add `--timeout`, to the commands that change something."""
+    parser.add_argument(
+        "--timeout",
+        type=seconds,
+        default=300.0,
+        metavar="SECONDS",
+        help="how long to wait for others, who may have the lock (default: 300)",
+    )
+
+
+def _path(text: str) -> str:
+    if not text:
+        raise argparse.ArgumentTypeError("the path is empty")
+    return text
+
+
+def _number(kind: type[int | float], text: str) -> float:
+    try:
+        return kind(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no {'integer' if kind is int else 'number'}") from None
+
+
 def positive(text: str) -> int:
     """Read an integer of 1 or more."""
-    number = int(text)
+    number = int(_number(int, text))
     if number < 1:
         raise argparse.ArgumentTypeError(f"{number} is less than 1")
     return number
 
 
-def count_of_tries(text: str) -> int:
+def not_negative(text: str) -> int:
     """Read an integer of 0 or more."""
-    number = int(text)
+    number = int(_number(int, text))
     if number < 0:
         raise argparse.ArgumentTypeError(f"{number} is less than 0")
     return number
@@ -68,7 +112,7 @@ def count_of_tries(text: str) -> int:
 
 def seconds(text: str) -> float:
     """Read a number of seconds, above 0 and up to a day."""
-    number = float(text)
+    number = _number(float, text)
     if not 0 < number <= _DAY:
         raise argparse.ArgumentTypeError(f"{text} is not more than 0 and at most {_DAY}")
     return number

@@ -1,17 +1,29 @@
-"""`tastypy status` and `retry`: a look and a hand at the tasks of a tracker."""
+"""`tastypy status`, `watch` and `retry`: a look and a hand at the tasks of a tracker."""
 
 from __future__ import annotations
 
 from functools import partial
 from typing import TYPE_CHECKING
 
-from tastypy.commands.parsing import DONE, PROBLEMS, Commands, command, count_of_tries, seconds
+from tastypy.commands.output import json_object
+from tastypy.commands.parsing import (
+    DONE,
+    PROBLEMS,
+    Commands,
+    add_json,
+    add_path,
+    add_timeout,
+    command,
+    not_negative,
+    seconds,
+)
+from tastypy.pod import require
 
 if TYPE_CHECKING:
     import argparse
 
 _JSON = """\
---json prints one object, in one line; with --watch one a line. All times are in seconds since the epoch:
+--json prints one object, in one line; watch prints one a line. All times are in seconds since the epoch:
   path, time         the tracker, and when it was looked at
   counts             total, and done, aborted, claimed, given_up, failed, open: each task is in one of these
   max_tries          after how many tries a task counts as given up; 0: never
@@ -28,8 +40,9 @@ Keys are spelled as in the files, and so as `tastypy retry` takes them.
 
 
 def add(commands: Commands) -> None:
-    """Add `status` and `retry`."""
+    """Add `status`, `watch` and `retry`."""
     _add_status(commands)
+    _add_watch(commands)
     _add_retry(commands)
 
 
@@ -42,7 +55,6 @@ def _add_status(commands: Commands) -> None:
 From any terminal, on any host that has the directory, and without disturbing anybody: it only reads.
 
   tastypy status my.tracker
-  tastypy status my.tracker --watch
   tastypy status my.tracker --json | jq .counts.done
 
 The rate is that of the latest 100 tasks, or of the last 10 seconds if more were done in them, since the first of the
@@ -51,19 +63,41 @@ workers that are alive began. What a dead worker has goes to the next worker tha
 """,
         _JSON,
     )
-    parser.add_argument("path", metavar="PATH", help="the tracker's directory")
+    _add_looking(parser)
+    parser.set_defaults(run=_status, interval=None)
+
+
+def _add_watch(commands: Commands) -> None:
+    parser = command(
+        commands,
+        "watch",
+        "show how it stands with a tracker again and again, until Ctrl-C",
+        """\
+What `tastypy status` shows, in place on a terminal, and one page after the other in a pipe. Like that it only reads.
+
+  tastypy watch my.tracker
+  tastypy watch my.tracker --interval 60 --json >> progress.jsonl
+
+The changes of a POD that is no tracker shows `tastypy log PATH --follow`.
+""",
+        _JSON,
+    )
+    _add_looking(parser)
+    parser.add_argument(
+        "--interval", type=seconds, default=1.0, metavar="SECONDS", help="between two looks (default: 1)"
+    )
+    parser.set_defaults(run=_status)
+
+
+def _add_looking(parser: argparse.ArgumentParser) -> None:
+    add_path(parser, "the tracker's directory")
     parser.add_argument(
         "--max-tries",
-        type=count_of_tries,
+        type=not_negative,
         metavar="N",
         help="after how many tries a task counts as given up, 0: never (default: what the workers that are alive say)",
     )
-    parser.add_argument("--json", action="store_true", help="print all of it as JSON, for scripts")
-    parser.add_argument("--watch", action="store_true", help="show it again and again, until Ctrl-C")
-    parser.add_argument(
-        "--interval", type=seconds, default=1.0, metavar="SECONDS", help="between two looks of --watch (default: 1)"
-    )
-    parser.set_defaults(run=_status)
+    add_json(parser)
 
 
 def _add_retry(commands: Commands) -> None:
@@ -80,14 +114,21 @@ What is stored with them stays. It is done in one step: all of it or, if there i
 A KEY is written as in the files, and as `tastypy status` shows it: a str is itself; any other key is # and its JSON, and so
 is a str that begins with #. Behind -- a KEY may begin with a dash. What a live worker has is left alone.
 """,
+        """\
+--json prints one object, in one line: path; opened, how many tasks are open again; and the KEYs that are unknown (nothing was changed
+then), held (a live worker has them) and idle (they were open, and not tried).
+
+""",
     )
-    parser.flags_first = True
-    parser.add_argument("path", metavar="PATH", help="the tracker's directory")
+    parser.options_first = True
+    add_path(parser, "the tracker's directory")
     parser.add_argument(
         "keys", nargs="*", metavar="KEY", help="a task, whatever its state is: done, aborted, failed ..."
     )
     parser.add_argument("--failed", action="store_true", help="all tasks that failed, those given up included")
     parser.add_argument("--aborted", action="store_true", help="all tasks that were aborted")
+    add_json(parser)
+    add_timeout(parser)
     parser.set_defaults(run=partial(_retry, parser))
 
 
@@ -98,7 +139,7 @@ def _status(options: argparse.Namespace) -> int:
         options.path,
         max_tries=options.max_tries,
         as_json=options.json,
-        interval=options.interval if options.watch else None,
+        interval=options.interval,
     )
     return DONE
 
@@ -108,7 +149,11 @@ def _retry(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
 
     if not (options.keys or options.failed or options.aborted):
         parser.error("say which tasks: --failed, --aborted or KEYs")
-    outcome = retry(options.path, options.keys, failed=options.failed, aborted=options.aborted)
+    outcome = retry(options.path, options.keys, failed=options.failed, aborted=options.aborted, timeout=options.timeout)
+    code = PROBLEMS if outcome.unknown or outcome.held else DONE
+    if options.json:
+        print(json_object(require(options.path), **outcome._asdict()))
+        return code
     for name in outcome.unknown:
         print(f"{name}: there is no such task")
     for name in outcome.held:
@@ -119,4 +164,4 @@ def _retry(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
         print("nothing was changed")
     else:
         print("1 task is open again" if outcome.opened == 1 else f"{outcome.opened:,} tasks are open again")
-    return PROBLEMS if outcome.unknown or outcome.held else DONE
+    return code

@@ -1,0 +1,154 @@
+"""Entries as rows of a table, and back: how keys are spelled, and which column has what. No I/O here.
+
+A row has a column with the key, and either one, `value`, with the JSON of the value; or, as other programs like it, one for each
+field of a value that is a dict, and `value` for any other value.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from tastypy import files
+from tastypy.errors import ExchangeError
+from tastypy.values import encode_key, encode_value, loads
+
+VALUE = "value"
+_TOKEN = 16  # characters of the token of a claim
+
+
+def spelled(key: Any) -> str:
+    """Return a key as files spell it: a str is itself, any other key is `#` and its JSON, as is a str that begins with `#`."""
+    name: str = key if type(key) is str and key[:1] != "#" else loads(encode_key(key))
+    return name
+
+
+def text_of(key: Any, value: Any) -> bytes:
+    """Return the JSON of the value of a key; it may have been mutated into what JSON lacks, which raises what `encode_value` does."""
+    return encode_value(value, None, f"the value of {key!r}")[0]
+
+
+def fields_of(key: Any, value: Any, column: str) -> dict[str, Any]:
+    """Return the columns of an entry but for that with the key, which is called `column`.
+
+    Raises:
+        ExchangeError: the value has a field of that name.
+    """
+    fields: dict[str, Any] = value if type(value) is dict else {VALUE: value}
+    if column in fields:
+        message = (
+            f"the value of {key!r} has a field {column!r}, and so is the column with the keys called: give that another name "
+            "(key=, --key)"
+        )
+        raise ExchangeError(message)
+    return fields
+
+
+def columns_of(items: dict[Any, Any], column: str) -> dict[str, list[Any]]:
+    """Return the columns of all entries but for that with the keys, in the order in which they come; what is missing is None."""
+    columns: dict[str, list[Any]] = {}
+    for at, (key, value) in enumerate(items.items()):
+        for name, part in fields_of(key, value, column).items():
+            values = columns.setdefault(name, [])
+            if len(values) < at:
+                values.extend([None] * (at - len(values)))
+            values.append(part)
+    for values in columns.values():
+        values.extend([None] * (len(items) - len(values)))
+    return columns
+
+
+class NotAnEntryError(Exception):
+    """A row is no entry; the text says why."""
+
+
+def entry_of(row: dict[str, Any], *, columns: bool, key: str, as_text: bool) -> tuple[Any, Any]:
+    """Return the key and the value that a row stands for; its value is JSON `as_text`, or what that says.
+
+    Raises:
+        NotAnEntryError: it stands for none.
+    """
+    if key not in row:
+        what = f"there is no {key!r}, only {', '.join(map(repr, row)) or 'nothing'}; key= (--key) says what has the key"
+        raise NotAnEntryError(what)
+    if columns:
+        return key_of(row[key]), {name: part for name, part in row.items() if name != key}
+    if row.keys() != {key, VALUE}:
+        what = (
+            f"there are {', '.join(map(repr, row))}, not just {key!r} and {VALUE!r}; with columns (--columns) all but {key!r} become "
+            "fields of a dict"
+        )
+        raise NotAnEntryError(what)
+    value = row[VALUE]
+    if as_text:
+        if type(value) is not str:
+            raise NotAnEntryError(f"the value is {value!r}, not JSON text; columns (--columns) takes it as it is")
+        try:
+            value = parse(value)
+        except ValueError as error:
+            what = f"the value {_shortened(value)} is not JSON ({error}); columns (--columns) takes it as it is"
+            raise NotAnEntryError(what) from error
+    return key_of(row[key]), value
+
+
+def key_of(cell: Any) -> Any:
+    """Return the key that a cell of a table, or the name in an object, stands for.
+
+    Raises:
+        NotAnEntryError: it stands for none.
+    """
+    if type(cell) is str and cell[:1] != "#":
+        return cell
+    try:
+        return _as_tuple(parse(cell[1:]) if type(cell) is str else cell)
+    except (ValueError, RecursionError):
+        what = f"{_shortened(cell)} is no key: after # comes JSON, as in '#1'; a str that begins with # is spelled '#\"#...\"'"
+        raise NotAnEntryError(what) from None
+
+
+def _as_tuple(key: Any) -> Any:
+    if type(key) is dict:
+        message = "an object"
+        raise ValueError(message)
+    return tuple(map(_as_tuple, key)) if type(key) is list else key
+
+
+def _shortened(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def parse(text: str) -> Any:
+    """Return what JSON text says, to the letter: orjson would make floats of large integers, and drop one of two equal keys.
+
+    Raises:
+        ValueError: it is no JSON, or an object has a key twice, or it is nested too deep.
+    """
+    try:
+        return _DECODER.decode(text)
+    except RecursionError:
+        message = "nested too deep"
+        raise ValueError(message) from None
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for at, name in enumerate(names) if name in names[:at])
+        raise ValueError(f"the key {twice!r} is there twice")
+    return found
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_unique)  # made once: that takes as long as a short text
+
+
+def without_claim(value: Any) -> Any:
+    """Return a value without the claim of a worker, if it is the entry of a task that has one: a worker has none elsewhere."""
+    claim = value.get("_claim") if type(value) is dict else None
+    if type(claim) is not dict:
+        return value
+    token, worker = claim.get("token"), claim.get("worker")
+    if type(token) is not str or len(token) != _TOKEN or type(worker) is not str or not files.is_worker(worker):
+        return value
+    return {name: part for name, part in value.items() if name != "_claim"}

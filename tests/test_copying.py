@@ -1,0 +1,458 @@
+"""Copies of a directory: of one moment while others write, whole or not at all, and PODs of their own."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from exchange_programs import KEYS
+from faults import FailingOS, os_error
+from helpers import Opener, append, exactly, files, header_of, hear, in_child, journal, shards, signed, stored
+
+from tastypy import (
+    POD,
+    ClosedPODError,
+    DirectoryGoneError,
+    MissingPODError,
+    PathTakenError,
+    PersistentOrderedDictIntegrityError,
+    StorageError,
+    Tracker,
+    check,
+)
+from tastypy import files as module
+from tastypy.exchange import copying
+
+PROGRAMS = str(Path(__file__).with_name("exchange_programs.py"))
+
+
+def program(*arguments: object) -> list[str]:
+    return [sys.executable, PROGRAMS, *map(str, arguments)]
+
+
+ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+
+
+def fill(pod: POD[Any, Any]) -> None:
+    """Every kind of key, entries in many shards, changes after the last fold, and some of each kind of change."""
+    pod.update({key: [repr(key)] * 3 for key in ("foo", "#foo", 'a "quoted" one', 1, 2.5, None, ("a", (1, None)), ())})
+    pod.update({f"key {number}": {"number": number} for number in range(60)})
+    pod.sync()
+    pod.update({"foo": "later", "key 7": 7, True: "the same key as 1"})
+    del pod["key 9"]
+    pod.move_to_end(2.5)
+    pod.move_to_end("key 50", last=False)
+    pod["new"] = 2**64 - 1
+
+
+# --- what a copy is
+
+
+@pytest.mark.parametrize("gzipped", [False, True])
+def test_a_copy_has_the_same_entries_in_the_same_order_and_the_same_settings(
+    opened: Opener, tmp_path: Path, gzipped: bool
+) -> None:
+    pod = opened(gzipped=gzipped, shard_bytes=300)
+    fill(pod)
+    before = files(Path(pod.path))
+    pod.copy_to(tmp_path / "deep" / "copy.pod")
+    assert files(Path(pod.path)) == before
+    copy = opened(tmp_path / "deep" / "copy.pod", gzipped=gzipped, shard_bytes=300)
+    assert exactly(copy) == exactly(pod)
+    assert len(shards(Path(copy.path))) > 5
+    assert check(copy.path) == []
+    assert os.listdir(tmp_path / "deep") == ["copy.pod"]
+
+
+def test_all_of_a_copy_is_in_its_shards(opened: Opener, tmp_path: Path) -> None:
+    pod = opened(shard_bytes=300)
+    fill(pod)
+    pod.copy_to(tmp_path / "copy.pod")
+    assert len(journal(tmp_path / "copy.pod").read_bytes().splitlines()) == 1
+    assert sum(shard.entries for shard in header_of(tmp_path / "copy.pod").shards) == len(pod)
+    assert len(shards(tmp_path / "copy.pod")) == len(header_of(tmp_path / "copy.pod").shards)
+
+
+def test_an_empty_pod_has_a_copy(pod: POD[Any, Any], tmp_path: Path) -> None:
+    pod.copy_to(tmp_path / "copy.pod")
+    assert stored(tmp_path / "copy.pod") == {}
+    assert check(tmp_path / "copy.pod") == []
+
+
+def test_a_copy_is_a_pod_of_its_own_beside_the_original_in_one_process(
+    pod: POD[Any, Any], opened: Opener, tmp_path: Path
+) -> None:
+    pod["both"] = 1
+    pod.copy_to(tmp_path / "copy.pod")
+    copy = opened(tmp_path / "copy.pod")
+    with pod.transaction(), copy.transaction():
+        pod["original"] = 1
+        copy["copy"] = 1
+    for one in (pod, copy):
+        one.sync()
+    assert stored(pod.path) == {"both": 1, "original": 1}
+    assert stored(copy.path) == {"both": 1, "copy": 1}
+    assert header_of(pod.path).id != header_of(copy.path).id
+
+
+def test_a_backup_in_the_place_of_a_pod_is_another_directory_to_who_has_that_open(
+    pod: POD[Any, Any], tmp_path: Path
+) -> None:
+    pod["foo"] = 1
+    pod.copy_to(tmp_path / "backup.pod")
+    pod["foo"] = 2
+    os.rename(pod.path, tmp_path / "away")
+    os.rename(tmp_path / "backup.pod", pod.path)
+    with pytest.raises(DirectoryGoneError):
+        pod["foo"] = 3
+    with pytest.raises(DirectoryGoneError):
+        pod.copy_to(tmp_path / "another.pod")
+    assert stored(pod.path) == {"foo": 1}
+    os.rename(pod.path, tmp_path / "backup.pod")
+    os.rename(tmp_path / "away", pod.path)
+
+
+def test_a_copy_of_a_copy_is_a_copy(pod: POD[Any, Any], opened: Opener, tmp_path: Path) -> None:
+    fill(pod)
+    pod.copy_to(tmp_path / "0.pod")
+    for number in range(3):
+        copy = opened(tmp_path / f"{number}.pod")
+        copy[f"at {number}"] = number
+        copy.copy_to(tmp_path / f"{number + 1}.pod")
+    assert list(stored(tmp_path / "3.pod")) == [*pod, "at 0", "at 1", "at 2"]
+
+
+def test_what_is_held_and_what_a_transaction_has_not_committed_is_in_no_copy(
+    pod: POD[Any, Any], tmp_path: Path
+) -> None:
+    pod["committed"] = 1
+    with pod.hold():
+        pod["held"] = 1
+        pod.copy_to(tmp_path / "held.pod")
+    with pod.transaction():
+        pod["inside"] = 1
+        pod.copy_to(tmp_path / "inside.pod")
+    assert stored(tmp_path / "held.pod") == {"committed": 1}
+    assert stored(tmp_path / "inside.pod") == {"committed": 1, "held": 1}
+
+
+def test_a_value_that_was_mutated_in_memory_is_copied_as_it_was_committed(pod: POD[Any, Any], tmp_path: Path) -> None:
+    pod["list"] = [1]
+    pod["list"].append(2)
+    pod.copy_to(tmp_path / "copy.pod")
+    assert stored(tmp_path / "copy.pod") == {"list": [1]}
+
+
+def test_a_copy_has_the_permissions_of_the_original(pod: POD[Any, Any], tmp_path: Path) -> None:
+    os.chmod(pod.path, 0o750)
+    pod["foo"] = 1
+    pod.copy_to(tmp_path / "copy.pod")
+    assert (tmp_path / "copy.pod").stat().st_mode & 0o777 == 0o750
+    assert {file.stat().st_mode & 0o777 for file in (tmp_path / "copy.pod").iterdir()} == {0o640}
+
+
+def test_the_lock_of_a_copy_is_that_of_the_original_or_the_one_asked_for(opened: Opener, tmp_path: Path) -> None:
+    leased = opened(lock="lease")
+    leased["foo"] = 1
+    leased.sync()
+    leased["bar"] = 2
+    leased.copy_to(tmp_path / "same.pod")
+    leased.copy_to(tmp_path / "other.pod", lock="flock")
+    for name, lock in (("same", "lease"), ("other", "flock")):
+        with POD[str, int](tmp_path / f"{name}.pod", lock=lock) as copy:  # type: ignore[arg-type]  # one of the two
+            copy["more"] = 3
+            copy.sync()
+        assert stored(tmp_path / f"{name}.pod") == {"foo": 1, "bar": 2, "more": 3}
+        assert check(tmp_path / f"{name}.pod") == []
+    with pytest.raises(ValueError, match="lock must be"):
+        leased.copy_to(tmp_path / "third.pod", lock="none")  # type: ignore[arg-type]  # that is refused
+
+
+def test_claims_are_released_in_a_copy_without_a_try_wherever_they_stand(tmp_path: Path) -> None:
+    with Tracker[int](tmp_path / "my.tracker", max_tries=1, shard_bytes=400) as tracker:
+        tracker.add_many(range(20), note="kept")
+        claims = tracker.claims(batch=4)
+        first = next(claims)
+        tracker.sync()  # these are in a shard
+        second = tracker.claim()
+        assert second is not None
+        tracker["looks like one"] = {"_done": False, "claim": '"_claim":{'}  # type: ignore[index]  # any key will do
+        tracker.copy_to(tmp_path / "copy.tracker")
+        assert tracker.counts().claimed == 5
+        with Tracker[Any](tmp_path / "copy.tracker", max_tries=1) as copy:
+            assert copy.counts() == (21, 0, 0, 0, 0, 0, 21)
+            assert not any("_claim" in entry or entry["_tries"] for entry in copy.values())
+            assert list(copy) == list(tracker)
+            assert copy[0]["note"] == "kept"
+        assert not list((tmp_path / "copy.tracker").glob("worker-*"))
+        assert check(tmp_path / "copy.tracker") == []
+        first.release()
+        second.release()
+
+
+# --- where it goes
+
+
+def test_a_copy_replaces_nothing(pod: POD[Any, Any], tmp_path: Path) -> None:
+    pod["foo"] = 1
+    (tmp_path / "file").write_text("a letter")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "file").write_text("another one")
+    (tmp_path / "link").symlink_to(tmp_path / "full")
+    for name in ("file", "full", "link", "my.pod"):
+        with pytest.raises(PathTakenError, match="is there already") as caught:
+            pod.copy_to(tmp_path / name)
+        assert isinstance(caught.value, FileExistsError)
+    with pytest.raises(PathTakenError, match="inside of a POD"):
+        pod.copy_to(Path(pod.path) / "copy.pod")
+    with pytest.raises(StorageError, match="file"):
+        pod.copy_to(tmp_path / "file" / "copy.pod")
+    with pytest.raises(ValueError, match="must not be empty"):
+        pod.copy_to("")
+    assert sorted(os.listdir(tmp_path)) == ["file", "full", "link", "my.pod"]
+    assert (tmp_path / "file").read_text() == "a letter"
+
+
+def test_an_empty_directory_and_one_behind_a_link_are_places_for_a_copy(pod: POD[Any, Any], tmp_path: Path) -> None:
+    pod["foo"] = 1
+    for name in ("empty", "behind"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "behind")
+    for name in ("empty", "link"):
+        pod.copy_to(tmp_path / name)
+        assert stored(tmp_path / name) == {"foo": 1}
+    assert (tmp_path / "link").is_symlink()
+
+
+def test_who_was_faster_is_not_overwritten(pod: POD[Any, Any], tmp_path: Path, failing_os: FailingOS) -> None:
+    pod["foo"] = 1
+
+    def be_faster(*_: object) -> None:
+        (tmp_path / "copy.pod").mkdir(exist_ok=True)
+        (tmp_path / "copy.pod" / "file").write_text("mine")
+
+    failing_os.before["rename"] = be_faster
+    with pytest.raises(PathTakenError, match="is there already"):
+        pod.copy_to(tmp_path / "copy.pod")
+    assert sorted(os.listdir(tmp_path)) == ["copy.pod", "my.pod"]
+    assert os.listdir(tmp_path / "copy.pod") == ["file"]
+
+
+def test_a_closed_pod_and_none_at_all_are_not_copied(pod: POD[Any, Any], tmp_path: Path) -> None:
+    with pytest.raises(MissingPODError):
+        copying.copy(tmp_path / "none.pod", tmp_path / "copy.pod")
+    assert not list(tmp_path.glob(".copy*"))
+    pod.close()
+    with pytest.raises(ClosedPODError):
+        pod.copy_to(tmp_path / "copy.pod")
+
+
+# --- damage, errors, crashes
+
+
+def test_a_damaged_file_is_named_and_nothing_is_copied(opened: Opener, tmp_path: Path) -> None:
+    pod = opened(shard_bytes=300)
+    fill(pod)
+    shard = shards(Path(pod.path))[2]
+    data = shard.read_bytes()
+    shard.write_bytes(data.replace(b"number", b"numbex", 1))
+    with pytest.raises(PersistentOrderedDictIntegrityError, match=shard.name):
+        pod.copy_to(tmp_path / "copy.pod")
+    shard.write_bytes(data)
+    assert os.listdir(tmp_path) == ["my.pod"]
+
+
+def test_a_line_that_is_being_written_is_in_no_copy_and_is_not_cut_off(pod: POD[Any, Any], tmp_path: Path) -> None:
+    pod["foo"] = 1
+    append(journal(Path(pod.path)), signed(b'"seq":2,"put":{"bar":2}}')[:-5])
+    before = files(Path(pod.path))
+    pod.copy_to(tmp_path / "copy.pod")
+    assert files(Path(pod.path)) == before
+    assert stored(tmp_path / "copy.pod") == {"foo": 1}
+
+
+@pytest.mark.parametrize("gzipped", [False, True])
+def test_an_error_at_any_system_call_leaves_nothing_but_the_original(
+    opened: Opener, tmp_path: Path, failing_os: FailingOS, gzipped: bool
+) -> None:
+    pod = opened(gzipped=gzipped, shard_bytes=2000)
+    fill(pod)
+    before = files(Path(pod.path))
+    descriptors = set(os.listdir("/proc/self/fd"))
+    number, done = 0, False
+    while not done:
+        number += 1
+        for error in (os_error(errno.ENOSPC), KeyboardInterrupt):
+            failing_os.arm(number, error)
+            try:
+                pod.copy_to(tmp_path / "copy.pod")
+                done = True
+            except (StorageError, KeyboardInterrupt):
+                pass
+            failing_os.disarm()
+            if (tmp_path / "copy.pod").exists():  # an error that is of no account, or came after the end
+                assert exactly(stored(tmp_path / "copy.pod")) == exactly(pod)
+                for file in (tmp_path / "copy.pod").iterdir():
+                    file.unlink()
+                (tmp_path / "copy.pod").rmdir()
+            left = [name for name in os.listdir(tmp_path) if name != "my.pod"]
+            assert left == [] or "unlink" in failing_os.calls[number - 1 :][:1], (number, error, left)
+    assert number > 20
+    assert files(Path(pod.path)) == before
+    assert set(os.listdir("/proc/self/fd")) == descriptors
+
+
+def test_a_kill_before_any_system_call_leaves_a_whole_copy_or_none_of_that_name(
+    opened: Opener, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pod = opened(shard_bytes=2000)
+    fill(pod)
+    whole = exactly(pod)
+
+    def killed_at(number: int, target: Path) -> None:
+        calls: Any = FailingOS()
+        reader = POD[Any, Any](pod.path, mode="r")
+        monkeypatch.setattr(module, "os", calls)  # in a child of its own
+        calls.kill, calls.at = "before", number
+        reader.copy_to(target)
+
+    number, status = 0, -signal.SIGKILL
+    while status == -signal.SIGKILL:
+        number += 1
+        target = tmp_path / f"{number}.pod"
+        status = in_child(lambda number=number, target=target: killed_at(number, target))  # type: ignore[misc]  # the defaults are these
+        remains = list(tmp_path.glob(f".{number}.pod.*.incomplete"))
+        if target.exists():
+            assert remains == []
+            assert exactly(stored(target)) == whole
+        else:
+            assert len(remains) <= 1
+    assert status == 0
+    assert number > 20
+    assert exactly(stored(pod.path)) == whole
+    parts = [part for part in tmp_path.glob(".*.incomplete") if shards(part) and not (part / ".lock").exists()]
+    with pytest.raises(PersistentOrderedDictIntegrityError), POD[Any, Any](parts[0]):
+        pass  # what has a part only is no POD
+
+
+def test_everything_is_on_stable_storage_before_the_copy_gets_its_name(
+    opened: Opener, tmp_path: Path, failing_os: FailingOS
+) -> None:
+    pod = opened(shard_bytes=300)
+    fill(pod)
+    failing_os.arm(0, KeyboardInterrupt)
+    pod.copy_to(tmp_path / "copy.pod")
+    calls = failing_os.calls
+    renamed = len(calls) - 1 - calls[::-1].index("rename")
+    # each file, the directory, and at last the name of it
+    assert calls[:renamed].count("fsync") >= len(os.listdir(tmp_path / "copy.pod")) + 1
+    assert "fsync" in calls[renamed:]
+
+
+# --- while others write
+
+
+@contextmanager
+def writers(path: Path, number: int) -> Iterator[list[subprocess.Popen[bytes]]]:
+    processes = [
+        subprocess.Popen(program(path, name), stdout=subprocess.PIPE, env=ENVIRONMENT) for name in range(number)
+    ]
+    try:
+        for process in processes:
+            assert hear(process) == "writing"
+        yield processes
+    finally:
+        for process in processes:
+            process.kill()
+            process.communicate()
+
+
+@pytest.mark.parametrize(("gzipped", "mode"), [(False, "r"), (True, "a")])
+def test_each_copy_is_of_one_moment_and_of_a_later_one_than_what_was_known(
+    opened: Opener, path: Path, tmp_path: Path, gzipped: bool, mode: str
+) -> None:
+    opened(gzipped=gzipped, shard_bytes=500)["total"] = 0
+    with writers(path, 2) as processes:
+        pod = opened(mode=mode)
+        end = time.monotonic() + 1.5
+        copies, epochs = 0, set()
+        while time.monotonic() < end:
+            pod.refresh()
+            known = pod["total"]
+            pod.copy_to(tmp_path / f"copy {copies}")
+            copy = stored(tmp_path / f"copy {copies}")
+            counts = [{copy[f"{name} {key}"] for key in range(KEYS)} for name in range(2)]
+            assert [len(count) for count in counts] == [1, 1]
+            assert sum(count.pop() for count in counts) == copy["total"] >= known
+            epochs.add(header_of(tmp_path / f"copy {copies}").epoch)
+            copies += 1
+        assert all(process.poll() is None for process in processes)
+    assert check(tmp_path / f"copy {copies - 1}") == []
+    assert copies > 5
+    assert len(epochs) > 2  # so there were folds in between
+    assert not list(tmp_path.glob(".copy*"))
+
+
+def test_a_shard_that_a_fold_removes_while_it_is_copied_has_the_copy_begin_again_with_the_new_epoch(
+    opened: Opener, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pod = opened(shard_bytes=300)
+    fill(pod)
+    pod["last"] = 0
+    pod.sync()
+    reader = opened(mode="r")
+    read_file = module.read_file
+    folds = iter(range(8))
+    busy = False
+
+    reads: list[str] = []
+
+    def fold_first(path: str, offset: int = 0) -> bytes:
+        nonlocal busy
+        if not busy:
+            reads.append(path)
+        if not busy and "/0003-" in path and path.startswith(pod.path) and next(folds, None) is not None:
+            busy = True  # the fold reads shards, too
+            for key in list(pod)[len(pod) // 3 : -1 : 5]:
+                pod[key] = "another value"
+            pod["last"] += 1
+            pod.sync()
+            busy = False
+        return read_file(path, offset)
+
+    monkeypatch.setattr(module, "read_file", fold_first)
+    reader.copy_to(tmp_path / "copy.pod")
+    assert next(folds, None) is None
+    assert exactly(stored(tmp_path / "copy.pod")) == exactly(pod)
+    assert pod["last"] == 8
+    assert len([path for path in reads if path.startswith(f"{pod.path}/0000-")]) == 1  # once is enough
+
+
+def test_a_last_line_that_its_writer_takes_back_is_in_no_copy(
+    opened: Opener, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pod = opened()
+    pod["foo"] = 1
+    reader = opened(mode="r")
+    file = journal(Path(pod.path))
+    whole = file.read_bytes()
+    append(file, signed(b'"seq":2,"put":{"never":"acknowledged"}}'))
+    arrived = copying._Original._arrived
+
+    def taken_back(original: Any) -> Any:
+        news = arrived(original)
+        file.write_bytes(whole)
+        return news
+
+    monkeypatch.setattr(copying._Original, "_arrived", taken_back)
+    reader.copy_to(tmp_path / "copy.pod")
+    assert stored(tmp_path / "copy.pod") == {"foo": 1}

@@ -1,0 +1,125 @@
+"""`tastypy export` and `import`, in processes of their own: what they print, write, and exit with."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers import exactly, stored
+
+from tastypy import POD, check
+
+TASTYPY = [sys.executable, "-m", "tastypy"]
+
+
+def tastypy(*arguments: str | Path, **options: Any) -> tuple[int, str, str]:
+    command = [*TASTYPY, *map(str, arguments)]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60, **options)
+    return done.returncode, done.stdout, done.stderr
+
+
+@pytest.fixture(autouse=True)
+def _there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, sys.path)))
+    with POD[Any, Any]("my.pod") as pod:
+        pod.update({"a": {"n": 1}, 2: "two"})
+
+
+def test_what_is_exported_is_imported() -> None:
+    assert tastypy("export", "my.pod", "my.csv.gz") == (0, "2 entries of my.pod in my.csv.gz\n", "")
+    assert tastypy("import", "my.csv.gz", "new.pod") == (0, "new.pod: 2 entries added\n", "")
+    assert exactly(stored("new.pod")) == exactly(stored("my.pod"))
+    code, out, error = tastypy("import", "my.csv.gz", "new.pod")
+    assert (code, out) == (2, "")
+    assert error.startswith("tastypy: ")
+    assert "has the key 'a' (line 2 of my.csv.gz) and 1 more already" in error
+    assert error.count("\n") == 1
+    done = tastypy("import", "my.csv.gz", "new.pod", "--existing", "skip")
+    assert done == (0, "new.pod: 0 entries added, 2 left as they were\n", "")
+    code, out, _ = tastypy("import", "my.csv.gz", "new.pod", "--existing", "replace", "--json")
+    assert code == 0
+    assert json.loads(out) == {
+        "source": "my.csv.gz",
+        "path": "new.pod",
+        "added": 0,
+        "replaced": 2,
+        "skipped": 0,
+        "unstorable": [],
+    }
+
+
+def test_entries_go_through_pipes_and_nothing_else_does() -> None:
+    assert tastypy("export", "my.pod") == (0, '{"key":"a","value":{"n":1}}\n{"key":"#2","value":"two"}\n', "")
+    code, out, error = tastypy("export", "my.pod", "-", "--format", "json", "--json")
+    assert (code, json.loads(out)) == (0, {"a": {"n": 1}, "#2": "two"})
+    assert json.loads(error) == {"path": "my.pod", "target": "-", "format": "json", "entries": 2}
+    line = f"set -o pipefail; {' '.join(TASTYPY)} export my.pod --columns --key id | {' '.join(TASTYPY)} import - new.pod --columns --key id"
+    piped = subprocess.run(["bash", "-c", line], check=True, capture_output=True, text=True, timeout=60)
+    assert piped.stdout == "new.pod: 2 entries added\n"
+    assert stored("new.pod") == {"a": {"n": 1}, 2: {"value": "two"}}
+    with POD[Any, Any]("my.pod") as pod:
+        pod.update({str(number): "x" * 1000 for number in range(2000)})
+    line = f"set -o pipefail; {' '.join(TASTYPY)} export my.pod | head -n 1"
+    piped = subprocess.run(["bash", "-c", line], check=False, capture_output=True, text=True, timeout=60)
+    assert (piped.stdout, piped.stderr) == ('{"key":"a","value":{"n":1}}\n', "")
+
+
+def test_a_copy_is_exported_by_its_name_and_replaces_nothing() -> None:
+    assert tastypy("export", "my.pod", "copy.pod") == (0, "2 entries of my.pod in copy.pod\n", "")
+    assert exactly(stored("copy.pod")) == exactly(stored("my.pod"))
+    assert check("copy.pod") == []
+    code, out, error = tastypy("export", "my.pod", "copy.pod")
+    assert (code, out) == (2, "")
+    assert error.endswith("copy.pod is there already: a copy goes where nothing is, or into an empty directory\n")
+    assert tastypy("export", "my.pod", "elsewhere", "--format", "pod", "--json")[0] == 0
+    assert tastypy("import", "elsewhere", "copy.pod", "--existing", "skip")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["export", "none.pod", "x.json"], "there is no POD"),
+        (["export", "none.pod", "x.pod"], "there is no POD"),
+        (["export", "my.pod", "x.txt"], "its name does not say"),
+        (["export", "my.pod", "-", "--format", "pod"], "does not go to standard output"),
+        (["export", "my.pod", "x.pod", "--columns"], "a copy has no columns"),
+        (["import", "none.json", "new.pod"], "none.json: there is no such file"),
+        (["import", "bad.jsonl", "new.pod"], "bad.jsonl, line 1: not JSON"),
+        (["import", "bad.pickle", "new.pod"], "--unpickle"),
+        (["import", "my.pod", "new.pod", "--format", "xml"], "invalid choice"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line_and_makes_no_pod(arguments: list[str], message: str) -> None:
+    Path("bad.jsonl").write_text("nonsense\n")
+    Path("bad.pickle").write_bytes(pickle.dumps({}))
+    before = sorted(os.listdir())
+    code, out, error = tastypy(*arguments)
+    assert (code, out) == (2, "")
+    assert message in error
+    assert error.count("\n") == 1
+    assert sorted(os.listdir()) == before
+
+
+def test_what_is_left_out_is_printed_and_the_exit_code_says_so() -> None:
+    Path("all.pickle").write_bytes(pickle.dumps({"good": 1, "bad": {1}}))
+    code, out, error = tastypy("import", "all.pickle", "new.pod", "--unpickle", "--skip-unstorable")
+    assert (code, error) == (1, "")
+    first, last = out.splitlines()
+    assert first.startswith("left out: all.pickle, entry 2: the value of 'bad' is of type builtins.set")
+    assert last == "new.pod: 1 entry added, 1 left out, which JSON cannot hold"
+    assert stored("new.pod") == {"good": 1}
+
+
+def test_the_help_has_examples_and_the_fields_of_json() -> None:
+    for command in ("export", "import"):
+        code, out, _ = tastypy(command, "--help")
+        assert code == 0
+        assert f"  tastypy {command} my.jsonl my.pod" in out or f"  tastypy {command} my.pod my.jsonl" in out
+        assert "--json prints one object" in out
