@@ -33,6 +33,7 @@ from tastypy.errors import (
     UnstorableTypeError,
     UnstorableValueError,
     WorkerError,
+    WrongTypeError,
 )
 from tastypy.exchange.methods import Imported
 from tastypy.pod import POD, PersistentOrderedDict, check, repair
@@ -81,6 +82,7 @@ __all__ = [
     "UnstorableTypeError",
     "UnstorableValueError",
     "WorkerError",
+    "WrongTypeError",
     "check",
     "repair",
 ]

@@ -49,7 +49,8 @@ class Backoff:
         self._longest = LONGEST_LOCALLY if local else LONGEST
         self._courtesy = _COURTESY_LOCALLY if local else _COURTESY
         self._uniform = uniform
-        self.usual = self.cost = 0.0
+        self.usual: float = 0.0
+        self.cost: float = 0.0
         self._row = 0  # how often the lock was had since, without waiting
 
     def pause(self, waited: float) -> float:

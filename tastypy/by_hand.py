@@ -12,7 +12,7 @@ from tastypy import files, workers
 from tastypy.entries import FRESH, RESERVED, Entry
 from tastypy.errors import UnstorableTypeError, UnstorableValueError, explained
 from tastypy.pod import POD, require
-from tastypy.values import key_of, name_of
+from tastypy.values import encode_value, key_of, name_of
 
 
 class Refused(NamedTuple):
@@ -86,6 +86,7 @@ def assign(path: str, name: str, value: Any, *, create: bool, timeout: float) ->
         And what a commit raises.
     """
     key = key_of(name)
+    encode_value(value, None, f"the value of {name!r}")  # first, so that no POD is made for what cannot be stored
     with POD[Any, Any](path if create else require(path), timeout=timeout) as pod, pod.transaction():
         if is_tracker(pod):
             value = _entry(pod, name, key, value)

@@ -41,7 +41,7 @@ class _Held(NamedTuple):
 
     key: Any
     thread: int
-    task: ref[Task]
+    task: ref[Task[Any]]
 
 
 class ClaimedDict(TaskDict[K]):
@@ -60,16 +60,16 @@ class ClaimedDict(TaskDict[K]):
 
     # --- the begin of a claim
 
-    def _claim(self, batch: int) -> list[Task]:
+    def _claim(self, batch: int) -> list[Task[K]]:
         """Return up to `batch` tasks that are this worker's now: none if none can be had."""
         self._refuse_now("claim")
         tasks = self._try_to_claim(batch, urgent=False) if self._index.has_next else []
         return tasks or self._try_to_claim(batch, urgent=True)
 
-    def _try_to_claim(self, batch: int, *, urgent: bool) -> list[Task]:
+    def _try_to_claim(self, batch: int, *, urgent: bool) -> list[Task[K]]:
         """Do what `_claim` says; unless it is `urgent`, dead workers are not looked for every time."""
         dead = self._find_dead(urgent=urgent)
-        tasks: list[Task] = []
+        tasks: list[Task[K]] = []
         remains: list[workers.Remains] = []
         if urgent and not dead and not self._doubtful and not self._has_claimable():
             return tasks
@@ -129,7 +129,7 @@ class ClaimedDict(TaskDict[K]):
         return str(entry.get("_claim", {}).get("token", "")) if type(entry) is dict else ""
 
     def _choose(
-        self, batch: int, dead: Sequence[str], remains: list[workers.Remains], tasks: list[Task], *, urgent: bool
+        self, batch: int, dead: Sequence[str], remains: list[workers.Remains], tasks: list[Task[K]], *, urgent: bool
     ) -> tuple[bytes, dict[K, Entry]]:
         """Return the batch that claims the next tasks and releases those of dead workers, with the lock held.
 
@@ -230,7 +230,8 @@ class ClaimedDict(TaskDict[K]):
                 entry = dict.__getitem__(self, key)
                 if entries.is_in_hand(entry["_claim"], one.in_hand) and not entry.get("_done", False):
                     where = f" on {one.who['host']}" if "host" in one.who else ""
-                    items[key] = entries.failed(entry, f"its worker died{where}", now)
+                    label = workers.label_of(one.who.get("host"), one.who.get("pid"))
+                    items[key] = entries.failed(entry, f"its worker died{where}", now, label)
                 else:
                     items[key] = entries.released(entry, now)
         for key in holders.get(worker.name, ()):
@@ -240,7 +241,7 @@ class ClaimedDict(TaskDict[K]):
 
     # --- the end of a claim
 
-    def _end(self, task: Task, change: Change, fields: Entry | None = None) -> None:
+    def _end(self, task: Task[K], change: Change, fields: Entry | None = None) -> None:
         """Store `fields` in the entry of a task, and make it what `change` returns then: the end of its claim, one commit.
 
         Raises:
@@ -271,14 +272,16 @@ class ClaimedDict(TaskDict[K]):
             raise
         self._forget(task)
 
-    def _encoded_end(self, task: Task, entry: Any, change: Change, fields: Entry | None) -> tuple[bytes, Entry] | None:
+    def _encoded_end(
+        self, task: Task[K], entry: Any, change: Change, fields: Entry | None
+    ) -> tuple[bytes, Entry] | None:
         """Return what becomes of `entry`, as JSON and as that gives it back; None where it has not the task's claim any more."""
         if type(entry) is not dict or entry.get("_claim") != task.claim:
             return None
         entry = change({**entry, **fields} if fields else entry, entries.time_now())
         return encode_again(entry) or encode_value(entry, self._default, f"the entry of {task.key!r}")
 
-    def _forget(self, task: Task) -> None:
+    def _forget(self, task: Task[K]) -> None:
         """Forget a claim that has ended."""
         # in this order: after a Ctrl-C in between, the claim is given back with the others, and forgotten then
         task.worker.drop(task.token)
@@ -290,12 +293,12 @@ class ClaimedDict(TaskDict[K]):
 
     def _claims(
         self, batch: int, *, wait: bool, is_over: Callable[[], bool], ignored: Collection[str] = ()
-    ) -> Iterator[Task]:
+    ) -> Iterator[Task[K]]:
         """Yield tasks as they are claimed, until `is_over`, or there are none; then give back those not yielded.
 
         With `wait`, there may be some as long as others have claims, those with the tokens in `ignored` excepted.
         """
-        ahead: deque[Task] = deque()
+        ahead: deque[Task[K]] = deque()
         process, delay = os.getpid(), _SHORTEST
         try:
             while not is_over():
@@ -318,7 +321,7 @@ class ClaimedDict(TaskDict[K]):
             if ahead and process == os.getpid() and not self.closed:
                 self._give_back_quietly(ahead)
 
-    def _give_back_quietly(self, tasks: Collection[Task]) -> None:
+    def _give_back_quietly(self, tasks: Collection[Task[K]]) -> None:
         """Release tasks that a loop had ahead when it was left, perhaps by an exception, which says more than one in here."""
         try:
             self._give_back([self._tasks[task.token] for task in tasks if task.token in self._tasks])

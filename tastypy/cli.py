@@ -10,7 +10,18 @@ import sys
 from typing import TYPE_CHECKING
 
 from tastypy import TastypyError, __version__
-from tastypy.commands import completion, demonstration, entries, exchange, health, history, hosts, storage, tasks
+from tastypy.commands import (
+    completion,
+    demonstration,
+    entries,
+    exchange,
+    health,
+    history,
+    hosts,
+    pictures,
+    storage,
+    tasks,
+)
 from tastypy.commands.parsing import EXIT_CODES, IMPOSSIBLE, INTERRUPTED, UNHEARD, Parser
 
 if TYPE_CHECKING:
@@ -93,7 +104,7 @@ def parser() -> Parser:
     )
     whole.add_argument("--version", action="version", version=f"tastypy {__version__}")
     commands = whole.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for module in (demonstration, entries, storage, health, tasks, history, exchange, hosts):
+    for module in (demonstration, entries, storage, exchange, health, tasks, history, pictures, hosts):
         module.add(commands)
     completion.add(commands, whole)
     return whole

@@ -22,6 +22,7 @@ _KEPT = {
         "__getattribute__",
     ),
     *("__hash__", "__init__", "__init_subclass__", "__new__", "__setattr__", "__str__", "__subclasshook__", "fromkeys"),
+    "_repr_html_",  # which says that it is closed
 }
 
 

@@ -24,7 +24,7 @@ class Directory:
 
     def __init__(self, path: str) -> None:
         self.path = path
-        self.id = ""
+        self.id: str = ""
 
     def file(self, name: str) -> str:
         """Return the path of a file of the directory."""

@@ -7,6 +7,7 @@ An entry is a dict. The fields of the tracker begin with an underscore, all othe
     _claim             {"token": ..., "worker": ...} while a worker has it; with "ahead": true if it was claimed in a batch,
                        and so is in hand only if the worker's file says so
     _error             the text of the error that its last try ended with
+    _worker            who ended that try, "HOST:PID"
     _at                when its state changed last, in seconds since the epoch
 """
 
@@ -22,7 +23,7 @@ from tastypy.errors import TastypyError, UnstorableTypeError, UnstorableValueErr
 Entry = dict[str, Any]
 
 FRESH: Entry = {"_done": False, "_aborted": False, "_tries": 0}
-RESERVED = frozenset({*FRESH, "_claim", "_error", "_at"})
+RESERVED = frozenset({*FRESH, "_claim", "_error", "_worker", "_at"})
 _NO_CLAIM = {"token": "", "worker": ""}
 _MISSING = "\ufffe"  # that very object stands for no value
 _NUMBERS = (int, float)
@@ -176,17 +177,26 @@ def released(entry: Entry, now: float) -> Entry:
     return entry
 
 
-def done(entry: Entry, now: float) -> Entry:
-    """Return the entry as a try that succeeded leaves it."""
-    entry = {**FRESH, **entry, "_done": True, "_tries": entry.get("_tries", 0) + 1, "_at": now}
+def done(entry: Entry, now: float, worker: str) -> Entry:
+    """Return the entry as a try of `worker` that succeeded leaves it."""
+    entry = {**FRESH, **entry, "_done": True, "_tries": entry.get("_tries", 0) + 1, "_at": now, "_worker": worker}
     entry.pop("_claim", None)
     entry.pop("_error", None)
     return entry
 
 
-def failed(entry: Entry, error: str, now: float) -> Entry:
-    """Return the entry as a try that failed leaves it."""
-    return released({**FRESH, **entry, "_tries": entry.get("_tries", 0) + 1, "_error": error}, now)
+def failed(entry: Entry, error: str, now: float, worker: str) -> Entry:
+    """Return the entry as a try of `worker` that failed leaves it."""
+    more = {"_tries": entry.get("_tries", 0) + 1, "_error": error, "_worker": worker}
+    return released({**FRESH, **entry, **more}, now)
+
+
+def untried(entry: Entry, now: float) -> Entry:
+    """Return the entry as if it had never been tried: with all that is the user's."""
+    entry = {**FRESH, **entry, "_tries": 0, "_at": now}
+    entry.pop("_error", None)
+    entry.pop("_worker", None)
+    return entry
 
 
 def time_now() -> float:

@@ -33,7 +33,8 @@ survives pickling, so that it reaches the parent of a worker process whole::
     ├── TransactionError (RuntimeError)                   not possible inside a transaction
     ├── UnstorableTypeError (TypeError)                   JSON has no such type
     ├── UnstorableValueError (ValueError)                 JSON has the type, but not this value
-    └── WorkerError (RuntimeError)                        the workers of a run cannot work
+    ├── WorkerError (RuntimeError)                        the workers of a run cannot work
+    └── WrongTypeError (TypeError)                        a value is not of the type= that the POD was opened with
 """
 
 from __future__ import annotations
@@ -185,6 +186,10 @@ class UnstorableValueError(TastypyError, ValueError):
 
 class WorkerError(TastypyError, RuntimeError):
     """The workers of a run cannot work: they die before they begin, or the function cannot be brought to them."""
+
+
+class WrongTypeError(TastypyError, TypeError):
+    """A value is not of the `type=` that the POD was opened with: one to be stored, or one that the directory has."""
 
 
 @contextmanager

@@ -6,14 +6,17 @@ What changes the directory from here is `memory`'s.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from threading import get_ident
 from typing import Any, Self, TypeVar
 from weakref import WeakMethod
 
 from tastypy.changes import plain, replace, replay
+from tastypy.errors import WrongTypeError
 from tastypy.layers import ABSENT, Layer, differing
-from tastypy.reading import News
+from tastypy.reading import News, without_collector
 from tastypy.store import Store
+from tastypy.values import PLAIN, Codec
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -50,13 +53,14 @@ def _weakly(method: Callable[[], T | None]) -> Callable[[], T | None]:
 class Following(dict[K, V]):
     """The dict and what it takes to have in it what the directory has."""
 
-    __slots__ = ("__weakref__", "_front", "_held", "_layer", "_noted", "_store")
+    __slots__ = ("__weakref__", "_codec", "_front", "_held", "_layer", "_noted", "_store")
 
     _store: Store
 
-    def _follow(self, store: Store) -> None:
+    def _follow(self, store: Store, codec: Codec = PLAIN) -> None:
         """Begin to follow a directory: nothing is read yet."""
         self._store = store
+        self._codec = codec
         self._held: Layer | None = None  # what is held; there may be some left when nothing is under hold again
         self._layer: Layer | None = None  # of the innermost transaction
         self._front: Front | None = None
@@ -70,6 +74,8 @@ class Following(dict[K, V]):
         news = self._store.news(locked=locked)
         if news is None:
             return
+        if self._codec.typed:
+            news = self._decoded(news)  # a value of a wrong type raises here, before anything is applied
         try:
             self._apply(news, changed)
         except BaseException:
@@ -79,8 +85,38 @@ class Following(dict[K, V]):
             self._store.forget()
             again = self._store.news(locked=locked)
             if again is not None:
-                self._apply(again, changed)
+                self._apply(self._decoded(again) if self._codec.typed else again, changed)
             raise
+
+    def _decoded(self, news: News) -> News:
+        """Return the news with values for the memory in place of those of files.
+
+        Only those count that are left in the end: so a value that somebody has mended by now is not looked at.
+
+        Raises:
+            WrongTypeError: one is not of the type; nothing was applied.
+        """
+        decode, entries = self._codec.decode, news.entries
+
+        def decode_all(left: dict[Any, Any]) -> dict[Any, Any]:
+            return {key: decode(key, value) for key, value in left.items()}
+
+        left: dict[Any, Any] = {} if entries is None else entries
+        if entries is not None:
+            replay(left, news.records)
+            return news._replace(entries=without_collector(partial(decode_all, left)), records=[])
+        for record in news.records:
+            if record.get("clear"):
+                left.clear()
+            for key in record.get("del", ()):
+                left.pop(key, None)
+            left.update(record.get("put", ()))
+        left = decode_all(left)
+        records = [
+            {**record, "put": {key: left[key] for key in record["put"] if key in left}} if "put" in record else record
+            for record in news.records
+        ]
+        return news._replace(records=records)
 
     def _look(self, changed: set[Any] | None = None) -> None:
         """Catch up without the lock."""
@@ -95,7 +131,10 @@ class Following(dict[K, V]):
                     lock.run_deferred()
 
     def _meanwhile(self) -> None:
-        self._catch_up(locked=False)
+        try:  # noqa: SIM105 - which, unlike `suppress`, costs nothing where nothing is raised
+            self._catch_up(locked=False)
+        except WrongTypeError:
+            pass  # it is for whoever has the lock then, and may do without
 
     def _apply(self, news: News, changed: set[Any] | None = None) -> None:
         store, held, noted = self._store, self._held, self._noted
@@ -112,7 +151,7 @@ class Following(dict[K, V]):
                 held.replay_onto(fresh, before.copy())
             store.position = self._front = None  # an exception in the middle has everything read anew
             if changed is not None:
-                changed |= differing(before, fresh)
+                changed |= differing(before, fresh, self._codec.same)
             if noted is not None:
                 noted[ABSENT] = None
             replace(self, fresh)
@@ -144,8 +183,8 @@ class Following(dict[K, V]):
         return list(dict.keys(self)) if self._held is None and self._layer is None else None
 
     def _room(self) -> Self | None:
-        """Return this memory, to be filled with everything there is, if there is nothing in it; None if there is."""
-        if self or self._held is not None or self._layer is not None:
+        """Return this memory, to be filled with everything there is, if there is nothing in it, and files have what it will have."""
+        if self or self._held is not None or self._layer is not None or self._codec.typed:
             return None
         if self._noted is not None:
             self._noted[ABSENT] = None

@@ -6,10 +6,8 @@ methods of the builtin dict, whatever the memory overrides.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
-
-import orjson
 
 from tastypy.changes import Changes, extend, plain, replay, to_end, to_front
 from tastypy.format import Record
@@ -245,17 +243,8 @@ class Layer:
         replay(fresh, [{"clear": changes.clear, "del": changes.deleted, "put": put, "front": list(changes.front)}])
 
 
-def differing(before: dict[Any, Any], after: dict[Any, Any]) -> set[Any]:
-    """Return the keys that are in one of the dicts only, or whose values differ."""
+def differing(before: dict[Any, Any], after: dict[Any, Any], same: Callable[[Any, Any], bool]) -> set[Any]:
+    """Return the keys that are in one of the dicts only, or whose values are not the `same`."""
     common = before.keys() & after.keys()
-    changed = {key for key in common if before[key] is not after[key] and not _same(before[key], after[key])}
+    changed = {key for key in common if before[key] is not after[key] and not same(before[key], after[key])}
     return (before.keys() ^ after.keys()) | changed
-
-
-def _same(one: Any, other: Any) -> bool:
-    if one != other:
-        return False
-    try:
-        return orjson.dumps(one) == orjson.dumps(other)  # 1, 1.0 and True are equal, and not the same
-    except TypeError:
-        return False  # mutated into something that JSON lacks

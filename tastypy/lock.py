@@ -66,7 +66,7 @@ class DirectoryLock:
         deferred: what signal handlers and finalisers asked for inside a commit, for its end.
     """
 
-    descriptor = -1  # here, for `__del__` after a Ctrl-C at the first instruction of what follows
+    descriptor: int = -1  # here, for `__del__` after a Ctrl-C at the first instruction of what follows
     let_go: Callable[[], object]
     leased = False
 
@@ -76,7 +76,7 @@ class DirectoryLock:
         self._writable = writable
         self._identity = _identity(descriptor)
         self.bad_epoch = 0
-        self.local = files.is_local(descriptor) and not self.leased  # where nothing that may be stale is believed
+        self.local: bool = files.is_local(descriptor) and not self.leased  # where nothing that may be stale is believed
         self._reset()
         self.use(descriptor)
 
@@ -87,9 +87,9 @@ class DirectoryLock:
 
     def _reset(self) -> None:
         self._process = os.getpid()
-        self.backoff = Backoff(local=self.local)
-        self.mutex = threading.RLock()
-        self.busy = 0
+        self.backoff: Backoff = Backoff(local=self.local)
+        self.mutex: threading.RLock = threading.RLock()
+        self.busy: int = 0
         self.transaction: Any = None
         self.thread = 0
         self.deferred: deque[Callable[[], object]] = deque()

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import copy as copies
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from threading import get_ident
-from typing import Any, NoReturn, Self, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar, overload
 
 from tastypy.changes import plain
 from tastypy.errors import MissingKeyError, TastypyError
 from tastypy.following import Front
 from tastypy.layers import ABSENT, Layer
 from tastypy.memory import Memory
-from tastypy.values import encode_items, encode_key, encode_value, plainly_equal
+from tastypy.values import encode_key
 from tastypy.views import Items, Keys, Values, keys_backward, keys_forward
+
+if TYPE_CHECKING:
+    from _typeshed import SupportsKeysAndGetItem
 
 K = TypeVar("K")
 V = TypeVar("V")
+T = TypeVar("T")
 
 
 class SharedDict(Memory[K, V]):
@@ -31,10 +35,11 @@ class SharedDict(Memory[K, V]):
 
         Raises:
             UnstorableTypeError, UnstorableValueError: JSON cannot hold the key or the value exactly.
+            WrongTypeError: the value is not of the `type` of this POD.
             CommitError: it could not be written (a full disk, say); nothing changed.
         """
         name = encode_key(key)
-        text, copy = encode_value(value, self._default)
+        text, copy = self._codec.encode(value, self._default, key)
         store = self._store
         lock = store.lock
         if lock.busy == get_ident():
@@ -106,6 +111,15 @@ class SharedDict(Memory[K, V]):
         elif self:
             layer.wipe()
 
+    @overload
+    def pop(self, key: K, /) -> V: ...
+
+    @overload
+    def pop(self, key: K, default: V, /) -> V: ...
+
+    @overload
+    def pop(self, key: K, default: T, /) -> V | T: ...
+
     def pop(self, key: K, *default: Any) -> Any:
         """Delete `key` and return its value, one commit; without the key return `default` or raise KeyError."""
         if len(default) > 1:
@@ -131,7 +145,7 @@ class SharedDict(Memory[K, V]):
     def setdefault(self, key: K, default: V = None) -> V:  # type: ignore[assignment]  # dict's None, for whatever V is
         """Return `pod[key]`, set to `default` if it was missing in the directory: one commit, so one process sets it."""
         encode_key(key)
-        text, copy = encode_value(default, self._default)
+        text, copy = self._codec.encode(default, self._default, key)
 
         def action(layer: Layer) -> V:
             if key not in self:
@@ -140,7 +154,19 @@ class SharedDict(Memory[K, V]):
 
         return self._run("setdefault", action)
 
-    def update(self, *arguments: Any, **more: Any) -> None:
+    @overload
+    def update(self, key: str, /) -> None: ...
+
+    @overload
+    def update(self, items: SupportsKeysAndGetItem[K, V], /, **more: V) -> None: ...
+
+    @overload
+    def update(self, items: Iterable[tuple[K, V]], /, **more: V) -> None: ...
+
+    @overload
+    def update(self, /, **more: V) -> None: ...
+
+    def update(self, /, *arguments: Any, **more: Any) -> None:
         """Set all items of a mapping or of an iterable of pairs, one commit; or, with a lone `str`, `sync_key` of it."""
         if len(arguments) == 1 and not more and type(arguments[0]) is str and arguments[0]:
             self.sync_key(arguments[0])  # type: ignore[arg-type]  # a key, where keys are str
@@ -148,7 +174,7 @@ class SharedDict(Memory[K, V]):
         self._update(dict(*arguments, **more))
 
     def _update(self, items: dict[Any, Any]) -> None:
-        text, copy = encode_items(items, self._default)
+        text, copy = self._codec.encode_items(items, self._default)
         if not copy or self._later(self._update, copy):
             return
         content = b'"put":%b' % text
@@ -169,9 +195,7 @@ class SharedDict(Memory[K, V]):
             raise MissingKeyError(message, self._store.path)
         key = self._storable(key)
         # before catching up, or another process's value would take the place of the mutated object
-        text, copy = encode_value(value, self._default, f"the value of {key!r}")
-        if plainly_equal(copy, value):
-            copy = value
+        text, copy = self._codec.encode_again(value, self._default, key)
         if self._later(self.__setitem__, key, copy):
             return
 

@@ -13,13 +13,13 @@ from typing import Any, TypeVar
 
 from tastypy import folding, lifecycle
 from tastypy.changes import plain, replace
-from tastypy.errors import LeaseLostError, LockTimeout, TastypyError
+from tastypy.errors import LeaseLostError, LockTimeout, TastypyError, WrongTypeError
 from tastypy.following import Following
 from tastypy.format import batch_content
 from tastypy.layers import ABSENT, Layer
 from tastypy.store import Store
 from tastypy.transactions import leave
-from tastypy.values import encode_key, encode_value, plainly_equal, type_of_default
+from tastypy.values import Codec, encode_key, type_of_default
 
 log = logging.getLogger("tastypy")
 
@@ -35,8 +35,8 @@ class Memory(Following[K, V]):
 
     __slots__ = ("_default", "_depth")
 
-    def _begin(self, store: Store, default: type_of_default) -> None:
-        self._follow(store)
+    def _begin(self, store: Store, default: type_of_default, codec: Codec) -> None:
+        self._follow(store, codec)
         self._default = default
         self._depth = 0  # of holds
         lifecycle.opened(self)
@@ -100,6 +100,8 @@ class Memory(Following[K, V]):
         """Follow the disk, with the lock held, after an exception: a Ctrl-C may have come when the batch was written."""
         try:
             self._catch_up(locked=True)
+        except WrongTypeError:
+            pass  # of others' values: of them nothing was applied, and the next use says so
         except (OSError, TastypyError) as error:
             log.warning("%s is read again at its next use: %s", self._store.path, error)
             self._store.forget()
@@ -203,11 +205,11 @@ class Memory(Following[K, V]):
     def _encode_stored(self, key: Any) -> bytes:
         """Return the JSON of a value as it is now; what memory has is made what JSON gives back, if it is not that."""
         value = dict.__getitem__(self, key)
-        text, copy = encode_value(value, self._default, f"the value of {key!r}")
+        text, kept = self._codec.encode_again(value, self._default, key)
         if self._noted is not None:  # it may have been mutated since it was set
             self._noted[key] = None
-        if not plainly_equal(copy, value):
-            dict.__setitem__(self, key, copy)
+        if kept is not value:
+            dict.__setitem__(self, key, kept)
         return text
 
     def _roll_back(self, layer: Layer) -> None:
@@ -232,8 +234,8 @@ class Memory(Following[K, V]):
         fresh = self._store.committed()
         touched = layer.changes.keys() | layer.undo.keys()
         for key in fresh:
-            if key not in touched and key in self:
-                fresh[key] = dict.__getitem__(self, key)
+            as_it_was = key not in touched and key in self
+            fresh[key] = dict.__getitem__(self, key) if as_it_was else self._codec.decode(key, fresh[key])
         values = plain(self)
         values.update((key, old) for key, old in layer.undo.items() if old is not ABSENT)
         below = []
@@ -320,12 +322,30 @@ class Memory(Following[K, V]):
 
     def _settle_locked(self) -> TastypyError | None:
         store = self._store
-        self._catch_up(locked=True)
+        try:
+            self._catch_up(locked=True)
+        except WrongTypeError as wrong:
+            return self._write_past(wrong)
         error = self._write_held(sync=True)
         if store.wrote:
             size = store.shard_sizes() + (store.position.offset if store.position else 0)
             if size > max(_CHEAP, store.limit) or not self._fold_quietly(store.fold):
                 store.sync_journal()
+        return error
+
+    def _write_past(self, wrong: WrongTypeError) -> TastypyError | None:
+        """Write what is held behind others' values of a wrong type, which are not brought in; the next use finds them again."""
+        store = self._store
+        if self._holds():
+            log.warning("%s; what is held here is written all the same", wrong)
+        try:
+            news = store.news(locked=True)
+            if news is not None:
+                store.arrive(news)
+            error = self._write_held(sync=True)
+            store.sync_journal()
+        finally:
+            store.forget()
         return error
 
     def _fold_if_large(self) -> None:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from functools import partial
 from threading import get_ident
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, Generic, Literal, Self, TypeVar
 
 from tastypy import files, health, lifecycle
 from tastypy.closing import closed_class
@@ -15,10 +15,10 @@ from tastypy.exchange.methods import Exchanged
 from tastypy.layers import ABSENT
 from tastypy.store import Stats, Store
 from tastypy.transactions import Transaction
-from tastypy.values import encode_value
+from tastypy.values import PLAIN, Codec
+from tastypy.variables import K, V
 
-K = TypeVar("K")
-V = TypeVar("V")
+P = TypeVar("P", bound="PersistentOrderedDict[Any, Any]")
 
 
 class PersistentOrderedDict(Exchanged[K, V]):
@@ -36,7 +36,8 @@ class PersistentOrderedDict(Exchanged[K, V]):
     * **health**: `check`, `repair`, `stats`.
 
     Keys are `str`, `int` (64 bits), `float` (finite), `bool`, `None` and tuples of these. Values are what JSON reads back
-    equal and of the same types; tuples come back as lists. Anything else is refused, and nothing changes then.
+    equal and of the same types; tuples come back as lists. With `type=` they are objects of that type. Anything else is refused,
+    and nothing changes then.
 
     >>> pod = POD("my.pod")
     >>> pod["foo"] = {"bar": [1, 2.5, None]}
@@ -52,6 +53,8 @@ class PersistentOrderedDict(Exchanged[K, V]):
         durable: whether each commit waits for stable storage, and so survives a power cut, too. Otherwise that is done
             at the end of a fold, a `sync`, an `unhold`, a `close`, and in a commit when the last time is a second ago.
         default: called with a value that JSON lacks, as in `json.dumps`, returns what is stored in its place.
+        type: of all values: a dataclass, a TypedDict, a model of msgspec or pydantic, or another type that "Values with a type" in
+            the documentation names. They are objects of it in memory, and JSON objects of their fields in files. Not stored.
         gzipped: whether shards are compressed; stored when the POD is created.
         shard_bytes: at which size of its text a shard is closed; stored when the POD is created. 256 KiB if None.
         lock: "flock", or "lease" for a mount that has none, at the cost that "On a cluster" in the documentation tells; stored
@@ -63,6 +66,8 @@ class PersistentOrderedDict(Exchanged[K, V]):
         PermissionDeniedError, LocksUnsupportedError, LockTimeout: what is needed cannot be had.
         SettingsError: `gzipped`, `shard_bytes` or `lock` is not what the POD was created with.
         PersistentOrderedDictIntegrityError, FormatVersionError: the directory cannot be read.
+        WrongTypeError: a value in the directory is not of the `type`. (And so does whatever brings in what others changed.)
+        TypeError: values of the `type` cannot be stored exactly.
     """
 
     __slots__ = ("_mode", "_options", "_path")
@@ -75,6 +80,7 @@ class PersistentOrderedDict(Exchanged[K, V]):
         timeout: float = 300,
         durable: bool = False,
         default: Callable[[Any], Any] | None = None,
+        type: type[V] | None = None,  # noqa: A002 - it is the type of the values, and a user reads `type=Result`
         gzipped: bool | None = None,
         shard_bytes: int | None = None,
         lock: Literal["flock", "lease"] | None = None,
@@ -84,6 +90,10 @@ class PersistentOrderedDict(Exchanged[K, V]):
         self._mode = mode
         self._options: dict[str, Any] = {"timeout": timeout, "durable": durable, "default": default}
         _check_options(mode, gzipped=gzipped, shard_bytes=shard_bytes, lock=lock, **self._options)
+        codec = PLAIN
+        if type is not None:
+            codec = _codec_of(type, self._path)
+            self._options["type"] = type
         store = Store(
             self._path,
             writable=mode == "a",
@@ -93,11 +103,11 @@ class PersistentOrderedDict(Exchanged[K, V]):
             shard_bytes=shard_bytes,
             lock=lock,
         )
-        self._begin(store, default)
+        self._begin(store, default, codec)
 
     # --- synchronisation
 
-    def hold(self) -> Hold:
+    def hold(self) -> Hold[Self]:
         """Suspend synchronisation: changes go to memory only, until `unhold`, `sync`, `close` or the end of the process.
 
         Acts at once; as a context manager, the result calls `unhold` at its end. Holds nest.
@@ -171,6 +181,7 @@ class PersistentOrderedDict(Exchanged[K, V]):
                 return
             try:
                 lock.busy = get_ident()
+                self._catch_up(locked=False)  # if that is not possible, nothing is dropped
                 self._store.forget()  # first: a Ctrl-C from now on has everything read anew
                 self._held = self._new_layer(user=True) if self._depth else None
                 lifecycle.released(self)
@@ -210,7 +221,7 @@ class PersistentOrderedDict(Exchanged[K, V]):
         """
         return Transaction(self, lambda: self)
 
-    def edit(self, key: K, default: Any = ABSENT) -> Transaction[Any]:
+    def edit(self, key: K, default: V = ABSENT) -> Transaction[V]:
         """Give the value of `key` to be mutated in place, and commit it at the end of the block, in one transaction.
 
         What is given is a copy: on an exception nothing changes. Without the key it is a copy of `default`, or a KeyError.
@@ -220,25 +231,24 @@ class PersistentOrderedDict(Exchanged[K, V]):
         ...     seen.append("https://example.org")
         """
 
-        def copy_of(value: Any) -> Any:
-            return encode_value(value, self._default, f"the value of {key!r}")[1]
-
-        def begin() -> Any:
+        def begin() -> V:
             value = dict.get(self, key, default)
             if value is ABSENT:
                 raise KeyError(key)
-            return copy_of(value)
+            copy: V = self._codec.copy(value, self._default, key)
+            return copy
 
-        def end(value: Any) -> None:
-            self[key] = copy_of(value)
+        def end(value: V) -> None:
+            self[key] = self._codec.copy(value, self._default, key)
 
         return Transaction(self, begin, end)
 
-    def incr(self, key: K, by: float = 1, default: float = 0) -> Any:
+    def incr(self, key: K, by: float = 1, default: float = 0) -> V:
         """Add `by` to the number at `key`, which is `default` if it is missing, in one transaction; return the sum."""
         with self.transaction():
-            total = dict.get(self, key, default) + by  # type: ignore[operator]  # the caller says that it is a number
-            self[key] = total  # type: ignore[assignment]  # as above
+            value: Any = dict.get(self, key, default)
+            total: V = value + by  # the caller says that it is a number
+            self[key] = total
             return total
 
     # --- life
@@ -303,6 +313,11 @@ class PersistentOrderedDict(Exchanged[K, V]):
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._path!r}, {len(self)} entries)"
 
+    def _repr_html_(self) -> str:
+        from tastypy.notebook import pod_html  # noqa: PLC0415 - for notebooks only
+
+        return pod_html(self)
+
     # --- health
 
     def check(self) -> list[str]:
@@ -331,15 +346,15 @@ class PersistentOrderedDict(Exchanged[K, V]):
 POD = PersistentOrderedDict
 
 
-class Hold:
+class Hold(Generic[P]):
     """What `hold` returns: a context manager that ends the hold."""
 
     __slots__ = ("_pod",)
 
-    def __init__(self, pod: PersistentOrderedDict[Any, Any]) -> None:
+    def __init__(self, pod: P) -> None:
         self._pod = pod
 
-    def __enter__(self) -> PersistentOrderedDict[Any, Any]:
+    def __enter__(self) -> P:
         return self._pod
 
     def __exit__(self, *_: object) -> None:
@@ -432,6 +447,12 @@ def _check_options(
         if shard_bytes < 1:
             message = f"shard_bytes must be 1 or more, not {shard_bytes!r}"
             raise ValueError(message)
+
+
+def _codec_of(kind: Any, path: str) -> Codec:
+    from tastypy.typed import codec_of  # noqa: PLC0415 - nobody else needs what compiles type hints
+
+    return codec_of(kind, path)
 
 
 def _reopen(cls: type[PersistentOrderedDict[Any, Any]], path: str, mode: str, options: dict[str, Any]) -> Any:

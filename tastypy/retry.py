@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from tastypy import workers
-from tastypy.entries import FRESH, Entry, time_now
+from tastypy.entries import FRESH, Entry, time_now, untried
 from tastypy.status import opened
 from tastypy.tracker import Tracker
 from tastypy.values import key_of
@@ -70,7 +70,6 @@ def _is_wanted(entry: Entry, *, failed: bool, aborted: bool) -> bool:
 
 
 def _fresh(entry: Entry, now: float) -> Entry:
-    entry = {**entry, **FRESH, "_at": now}
-    entry.pop("_error", None)
+    entry = {**untried(entry, now), "_done": False, "_aborted": False}
     entry.pop("_claim", None)
     return entry

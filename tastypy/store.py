@@ -89,18 +89,18 @@ class Store(Journal):
         self.local: bool
         self.floor: Position | None = None
         self.doubt: Doubt | None = None
-        self.marked = 0
-        self.wrote = False
+        self.marked: int = 0
+        self.wrote: bool = False
         self.failed: tuple[int, int, int] | None = None
         self.under_way: folding.Fold | None = None
         self.left: list[str] = []
         self.seen = 0
         self.keys: Callable[[], list[Any] | None] = lambda: None
         self.room: Callable[[], dict[Any, Any] | None] = lambda: None
-        self.limit = _LEAST_LIMIT
+        self.limit: int = _LEAST_LIMIT
         self._durable = durable
         self._synced_at = float("-inf")
-        self.sealed = 0
+        self.sealed: int = 0
         self.own: dict[int, str] = {}
         self._synced: int | None = None  # the offset up to which fdatasync succeeded, until a line has said so
         self._line = b""  # of .lock, as of the position
@@ -231,7 +231,7 @@ class Store(Journal):
         self.marked, self.doubt = 0, None
         self.header = header
         self._head = header.encode()
-        self.id = header.id
+        self.id: str = header.id
         self.limit = self.regular_limit()
         if self.under_way is not None:
             self.under_way.drop()  # whoever folded has removed what it wrote

@@ -7,7 +7,7 @@ import logging
 import os
 from collections.abc import Iterator, MutableMapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NoReturn, Self
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, Self
 
 from tastypy import entries
 from tastypy.entries import Entry
@@ -19,6 +19,7 @@ from tastypy.errors import (
     UnstorableTypeError,
     UnstorableValueError,
 )
+from tastypy.variables import KeyOfTask
 
 if TYPE_CHECKING:
     from tastypy.claims import ClaimedDict
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("tastypy")
 
 
-class Task(MutableMapping[str, Any]):
+class Task(MutableMapping[str, Any], Generic[KeyOfTask]):
     """A task that this worker has claimed: nobody else gets it until it has ended, or this process has.
 
     It is a mapping of the fields of its entry. What is stored in it goes into the entry when it is done, in one commit, and
@@ -52,10 +53,12 @@ class Task(MutableMapping[str, Any]):
 
     __slots__ = ("__weakref__", "_ended", "_entry", "_fields", "_set", "_tracker", "claim", "key", "token", "worker")
 
-    def __init__(self, tracker: ClaimedDict[Any], key: Any, entry: Entry, worker: Worker, *, ahead: bool) -> None:
-        self.key = key
-        self.token = worker.new_token()
-        self.worker = worker
+    def __init__(
+        self, tracker: ClaimedDict[KeyOfTask], key: KeyOfTask, entry: Entry, worker: Worker, *, ahead: bool
+    ) -> None:
+        self.key: KeyOfTask = key
+        self.token: str = worker.new_token()
+        self.worker: Worker = worker
         self.claim: Entry = {"token": self.token, "worker": worker.name}
         if ahead:
             self.claim["ahead"] = True
@@ -82,14 +85,14 @@ class Task(MutableMapping[str, Any]):
             entries.check_fields(self.key, fields, self._tracker.path)
         if self._fields is not None:
             fields = {**self._stored(), **fields}
-        self._tracker._end(self, entries.done, fields)
+        self._tracker._end(self, lambda entry, now: entries.done(entry, now, self.worker.label), fields)
         self._ended = True
 
     def fail(self, error: BaseException | str) -> None:
         """Count a try that failed, store the text of `error` as `_error`, and release the claim. Raises what `done` does."""
         self._require()
         text = entries.error_text(error)
-        self._tracker._end(self, lambda entry, now: entries.failed(entry, text, now))
+        self._tracker._end(self, lambda entry, now: entries.failed(entry, text, now, self.worker.label))
         self._ended = True
 
     def release(self) -> None:
@@ -208,7 +211,9 @@ class Task(MutableMapping[str, Any]):
     def __len__(self) -> int:
         return len(self._own())
 
-    __eq__ = object.__eq__  # a task is itself, not its fields
+    def __eq__(self, other: object) -> bool:
+        return self is other  # and not its fields
+
     __hash__ = object.__hash__
 
     def __reduce__(self) -> NoReturn:

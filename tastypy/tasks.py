@@ -32,6 +32,11 @@ class TaskDict(PersistentOrderedDict[K, Entry]):
 
     def __init__(self, path: str | os.PathLike[str], max_tries: int = 0, mode: str = "a", **options: Any) -> None:
         check_number("max_tries", max_tries, 0)
+        if options.get("type") is not None:
+            message = (
+                f"a tracker has no type=: its values are the entries of tasks, which are dicts, not {options['type']!r}"
+            )
+            raise TypeError(message)
         self._max_tries = max_tries
         self._index: Index[K] = Index(max_tries)
         self._busy = False  # with the index

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from tastypy import entries
 from tastypy.claims import ClaimedDict
@@ -16,11 +16,12 @@ from tastypy.layers import Layer
 from tastypy.task import Task
 from tastypy.tasks import check_number
 from tastypy.values import encode_items, encode_key
+from tastypy.variables import K
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
-K = TypeVar("K")
+    from matplotlib.figure import Figure
 
 
 class Summary(NamedTuple):
@@ -53,6 +54,7 @@ class ProgressTracker(ClaimedDict[K]):
     * **figures**: `num_done`, `fraction_done`, `percent_done`, `percent_not_done`; the same of `tried` and `aborted`; `counts`.
     * **claims**: `claim`, `claims`. No two live workers have one task, and a dead worker's goes on at once.
     * **run**: `run` takes every remaining task through a function, in processes of its own or in an executor.
+    * **look**: `plot` draws a picture of it.
 
     >>> tracker = Tracker("squares.tracker", max_tries=3)
     >>> tracker.add_many_if_absent(range(10))
@@ -179,9 +181,7 @@ class ProgressTracker(ClaimedDict[K]):
         def change(entry: Entry) -> Entry | None:
             if entry.get("_tries", 0) == 0 and "_error" not in entry:
                 return None
-            entry = {**FRESH, **entry, "_tries": 0, "_at": entries.time_now()}
-            entry.pop("_error", None)
-            return entry
+            return entries.untried(entry, entries.time_now())
 
         self._change("reset_tries", key, change)
 
@@ -190,8 +190,9 @@ class ProgressTracker(ClaimedDict[K]):
             if state.items() <= entry.items():
                 return None
             entry = {**FRESH, **entry, **state, "_at": entries.time_now()}
-            if state.get("_done"):
+            if state.get("_done"):  # which no try did
                 entry.pop("_error", None)
+                entry.pop("_worker", None)
             return entry
 
         self._change(what, key, change)
@@ -373,7 +374,7 @@ class ProgressTracker(ClaimedDict[K]):
 
     # --- claims
 
-    def claim(self) -> Task | None:
+    def claim(self) -> Task[K] | None:
         """Claim the next task that is not done, not aborted, not given up, and not claimed by a live worker: one commit.
 
         Returns:
@@ -386,7 +387,7 @@ class ProgressTracker(ClaimedDict[K]):
         tasks = self._claim(1)
         return tasks[0] if tasks else None
 
-    def claims(self, batch: int = 1, wait: bool = False) -> Iterator[Task]:
+    def claims(self, batch: int = 1, wait: bool = False) -> Iterator[Task[K]]:
         """Yield tasks as they are claimed, one after the other, those included that are added meanwhile.
 
         Args:
@@ -438,6 +439,34 @@ class ProgressTracker(ClaimedDict[K]):
         from tastypy.run import run  # noqa: PLC0415 - multiprocessing takes longer to import than all of the rest
 
         return run(self, func, workers=workers, executor=executor, progress=progress, batch=batch, on_error=on_error)
+
+    # --- pictures
+
+    def plot(self, path: str | os.PathLike[str] | None = None) -> Figure:
+        """Draw what was done when, how fast and by whom, how often tasks were tried, and which errors there are.
+
+        It takes matplotlib: `pip install 'tastypy[plot]'`. A notebook shows the figure that is returned. What is drawn is
+        what this object knows, as with all reads: say `refresh()` before.
+
+        Args:
+            path: where to write it, too; what it ends in says how: `.svg`, `.png` or `.pdf`.
+
+        Returns:
+            A `matplotlib.figure.Figure`, which pyplot knows nothing of.
+
+        Raises:
+            MissingExtraError: matplotlib is not installed.
+            ValueError: the path ends in something else.
+            StorageError, PathTakenError: the picture cannot be written there; what was there is as before.
+        """
+        from tastypy.plots import plot  # noqa: PLC0415 - seldom needed, and matplotlib, an extra, for nothing else
+
+        return plot(self, path)
+
+    def _repr_html_(self) -> str:
+        from tastypy.notebook import tracker_html  # noqa: PLC0415 - for notebooks only
+
+        return tracker_html(self)
 
 
 Tracker = ProgressTracker

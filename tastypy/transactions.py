@@ -57,7 +57,7 @@ class Transaction(Generic[T]):
     def __init__(
         self, memory: Memory[Any, Any], begin: Callable[[], T], end: Callable[[T], object] = lambda _: None
     ) -> None:
-        self.memory = memory
+        self.memory: Memory[Any, Any] = memory
         self.pledge: Callable[[], _Pledge | None] = lambda: None
         self._begin = begin
         self._end = end
@@ -103,7 +103,7 @@ class Transaction(Generic[T]):
             raise
         leave(self.memory, layer, commit=kind is None)
 
-    __exit__ = _Exit()
+    __exit__: _Exit = _Exit()
 
 
 def _enter(memory: Memory[Any, Any], pledge: _Pledge | None) -> Layer:

@@ -186,6 +186,52 @@ def encode_items(items: dict[Any, Any], default: type_of_default = None) -> tupl
     return b"{%b}" % b",".join(parts), copy
 
 
+class Codec:
+    """How the values in memory become JSON, and JSON values in memory: here they are what JSON gives back.
+
+    With `type=` that is `typed.TypedCodec`, whose values in memory are others than those in files.
+    """
+
+    __slots__ = ()
+    typed = False
+
+    def encode(self, value: Any, default: type_of_default, _: Any) -> tuple[bytes, Any]:
+        """Return the JSON of a value that is to be the one of a key, and the copy of it for the memory.
+
+        Raises what `encode_value` does.
+        """
+        return encode_value(value, default)
+
+    def encode_items(self, items: dict[Any, Any], default: type_of_default) -> tuple[bytes, dict[Any, Any]]:
+        """Return the JSON object of all the items, and the copy of them for the memory; raise what `encode_items` does."""
+        return encode_items(items, default)
+
+    def encode_again(self, value: Any, default: type_of_default, key: Any) -> tuple[bytes, Any]:
+        """Return the JSON of a value that the memory has, and may have been mutated, and that value; or, if JSON lacks it, a copy."""
+        text, copy = encode_value(value, default, f"the value of {key!r}")
+        return text, value if plainly_equal(copy, value) else copy
+
+    def copy(self, value: Any, default: type_of_default, key: Any) -> Any:
+        """Return a copy of a value for the memory; raise what `encode` does, with the name of the key."""
+        return encode_value(value, default, f"the value of {key!r}")[1]
+
+    def decode(self, _: Any, value: Any) -> Any:
+        """Return the value of a key for the memory, given the one that a file has."""
+        return value
+
+    def same(self, one: Any, other: Any) -> bool:
+        """Tell whether two values of the memory are the same in a file."""
+        if one != other:
+            return False
+        try:
+            return orjson.dumps(one) == orjson.dumps(other)  # 1, 1.0 and True are equal, and not the same
+        except TypeError:
+            return False  # mutated into something that JSON lacks
+
+
+PLAIN = Codec()
+
+
 def plainly_equal(copy: Any, value: Any) -> bool:
     """Tell whether they are equal and hold nothing but the exact builtin types; False where that takes a longer look."""
     try:

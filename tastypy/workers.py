@@ -52,6 +52,12 @@ def host() -> str:
     return os.uname().nodename
 
 
+def label_of(host: object, pid: object) -> str:
+    """Return what entries call a worker, with "?" for what is not known of a dead one."""
+    known = host if isinstance(host, str) else "?", pid if isinstance(pid, int) else "?"
+    return "{}:{}".format(*known)
+
+
 class Worker:
     """A process as the others see it. The file is there, and locked, from `begin` to `end` or the death of the process.
 
@@ -59,6 +65,7 @@ class Worker:
         name: 16 hexadecimal digits, random.
         path: of its file.
         process: its id; a forked child is a worker of its own.
+        label: what entries call it, "HOST:PID": its name says nothing to people once its file is gone.
         tokens: of the claims that it has.
         looked: when it was last made sure that its file is there, as its tracker counts time.
     """
@@ -67,11 +74,12 @@ class Worker:
 
     def __init__(self, store: Store) -> None:
         self._inode = self._size = 0
-        self.name = files.random_text(8)
-        self.path = store.file(files.worker_name(self.name))
-        self.process = os.getpid()
+        self.name: str = files.random_text(8)
+        self.path: str = store.file(files.worker_name(self.name))
+        self.process: int = os.getpid()
+        self.label: str = label_of(host(), self.process)
         self.tokens: set[str] = set()
-        self.looked = float("-inf")
+        self.looked: float = float("-inf")
         self._lease = _lease_of(store, self.name) if store.header.leased else None
         self._lock = ref(store.lock)  # which has this
         self._slots = count()

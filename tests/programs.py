@@ -339,7 +339,7 @@ def create_at_once(path: str, barrier: Barrier, number: int) -> None:
 
 def count(path: str, barrier: Barrier, how: str, times: int) -> None:
     """Add one to a counter `times` times, atomically, together with others."""
-    with POD[str, int](path) as pod:
+    with POD[str, Any](path) as pod:
         barrier.wait(PATIENCE)
         for _ in range(times):
             match how:

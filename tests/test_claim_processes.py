@@ -58,6 +58,7 @@ def test_what_killed_a_worker_is_named_until_the_task_succeeds(tracker: Tracker[
     claimed(tracker)
     tracker.refresh()
     assert f"its worker died on {os.uname().nodename}" in tracker["a"]["_error"]
+    assert tracker["a"]["_worker"] == f"{os.uname().nodename}:{program.pid}"
 
 
 def test_a_killed_workers_task_is_found_though_others_seemed_to_be_open(tracker: Tracker[Any], path: Path) -> None:

@@ -122,6 +122,7 @@ def test_marking_a_task_leaves_its_claim_to_the_worker(tracker: Tracker[Any]) ->
         "depth": 1,
         "x": 1,
         "_at": 0,
+        "_worker": task.worker.label,
     }
 
 

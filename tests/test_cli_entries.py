@@ -214,7 +214,9 @@ def test_a_pod_is_made_only_if_that_is_asked_for(path: Path, tastypy: Command) -
 
 
 def test_nothing_is_made_for_a_value_that_is_refused(path: Path, tastypy: Command) -> None:
-    assert tastypy("set", path, "foo", "hello", "--create").code == 2
+    for value in ("hello", "NaN", "1" * 30):
+        assert tastypy("set", path, "foo", value, "--create").code == 2
+    assert tastypy("set", path, "#x", "1", "--create").code == 2
     assert not path.exists()
 
 
@@ -236,11 +238,20 @@ def test_if_one_is_missing_nothing_is_deleted(full: Path, tastypy: Command) -> N
     assert files(full) == before
 
 
+@pytest.mark.parametrize("option", [["--timeout", "5"], ["--timeout=5"], ["--time", "5"]])
+def test_options_may_stand_between_keys(full: Path, tastypy: Command, option: list[str]) -> None:
+    assert tastypy("del", full, "foo", *option, "#1", "--force", "name") == (0, "", "")
+    assert list(stored(full)) == [key for key in ITEMS if key not in ("foo", 1, "name")]
+
+
 def test_a_key_that_begins_with_a_dash_stands_behind_two(full: Path, tastypy: Command) -> None:
     assert tastypy("set", full, "--", "-k", "-1e5") == (0, "", "")
     assert tastypy("get", full, "--", "-k").out == "-100000.0\n"
     assert tastypy("del", full, "--", "-k") == (0, "", "")
     assert "-k" not in stored(full)
+    for number in ("-5", "-.5", "-"):
+        told = f"tastypy: {number}: there is no such key in {full}\n"
+        assert tastypy("get", full, number) == (1, "", told), "which is no option"
 
 
 # --------------------------------------------------------------------------------------------------------- of a tracker

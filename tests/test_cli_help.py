@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import re
 import subprocess
 import sys
@@ -39,6 +40,11 @@ def test_the_path_comes_first_and_has_one_name(name: str) -> None:
     if name == "import":  # from there to here, as all programs have it
         positional.reverse()
     assert not positional or positional[0].metavar in ("PATH", "DIR", "DIRECTORY", "SHELL")
+    for action in parser._actions:
+        if action.metavar in ("PATH", "DIR", "DIRECTORY", "SOURCE", "TARGET", "FILE"):
+            assert callable(action.type)
+            with pytest.raises(argparse.ArgumentTypeError):
+                action.type("")
     assert all(action.help for action in parser._actions)
     options = {option: action for action in parser._actions for option in action.option_strings}
     for option, default in (("--json", False), ("--timeout", 300.0)):

@@ -15,7 +15,6 @@ import sys
 import termios
 from pathlib import Path
 
-import pytest
 from cli_helpers import PATIENCE, commands, environment
 
 PAGE = Path(__file__).resolve().parent.parent / "docs/cli.md"
@@ -50,9 +49,9 @@ def on_a_terminal(script: str, directory: Path) -> str:
 
 
 def test_every_example_of_the_page_prints_what_it_says(tmp_path: Path) -> None:
-    if shutil.which("jq") is None:
-        pytest.skip("the examples use jq")
     steps = steps_of(PAGE.read_text())
+    if shutil.which("jq") is None:
+        steps = [(command, shown) for command, shown in steps if "jq" not in command]  # they change nothing
     (program,) = (shown for command, shown in steps if command == "cat words.py")
     (tmp_path / "words.py").write_text(program)
     assert len(steps) > 25
@@ -75,5 +74,4 @@ def test_every_command_has_an_example_on_the_page() -> None:
     documented = {"doctor", *re.findall(r"^(?:\$ )?.*?\btastypy (\w+)", page, re.MULTILINE)}
     assert set(commands()) - {"plot"} <= documented
     overview = page.partition("What holds for all")[0]
-    for name in set(commands()) - {"plot"}:
-        assert f"`{name}`" in overview
+    assert set(re.findall(r"\[`(\w+)`\]", overview)) == set(commands())

@@ -139,7 +139,7 @@ def test_5_update_of_a_key_that_is_not_text_is_as_in_a_dict_and_sync_key_takes_i
     pod[1] = []
     pod[1].append(2)
     with pytest.raises(TypeError):
-        pod.update(1)
+        pod.update(1)  # type: ignore[call-overload]  # that is the point
     pod.sync_key(1)
     assert stored(pod.path) == {1: [2]}
     with pytest.raises(MissingKeyError, match="2"):

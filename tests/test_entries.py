@@ -17,12 +17,14 @@ from tastypy.entries import FRESH, RESERVED, kind_of, problem
 Entry = dict[str, Any]
 
 CLAIM = {"token": "0123456789abcdef", "worker": "fedcba9876543210"}
+WORKER = "node17:4711"
 FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "_done": st.booleans(),
     "_aborted": st.booleans(),
     "_tries": st.integers(0, 4),
     "_claim": st.just(CLAIM),
     "_error": st.sampled_from(["", "ValueError: x"]),
+    "_worker": st.just("node1:1"),
     "_at": st.sampled_from([0, 1.5]),
     "mine": st.none(),
 }
@@ -180,7 +182,7 @@ def test_a_claim_that_came_meanwhile_stays_and_one_that_ended_is_not_brought_bac
     before: Entry = {**FRESH, "mine": 0}
     claimed = {**before, "_claim": CLAIM}
     assert entries.merged(before, {**before, "mine": 1}, claimed) == {**claimed, "mine": 1}
-    finished = entries.done(claimed, 9.5)
+    finished = entries.done(claimed, 9.5, WORKER)
     assert entries.merged(claimed, {**claimed, "mine": 1}, finished) == {**finished, "mine": 1}
 
 
@@ -190,11 +192,13 @@ def test_a_claim_that_came_meanwhile_stays_and_one_that_ended_is_not_brought_bac
 @given(SOUND)
 def test_the_end_of_a_try_leaves_the_users_fields_and_changes_nothing_in_place(entry: Entry) -> None:
     before = dict(entry)
-    state = {"_done", "_aborted", "_tries", "_claim", "_error", "_at"}
+    state = {"_done", "_aborted", "_tries", "_claim", "_error", "_worker", "_at"}
     kept = {name: value for name, value in entry.items() if name not in state}
-    for ended in (entries.released(entry, 9.5), entries.done(entry, 9.5), entries.failed(entry, "y", 9.5)):
+    done, failed = entries.done(entry, 9.5, WORKER), entries.failed(entry, "y", 9.5, WORKER)
+    assert done["_worker"] == failed["_worker"] == WORKER
+    for ended in (entries.released(entry, 9.5), done, failed, entries.untried(entry, 9.5)):
         assert {name: value for name, value in ended.items() if name not in state} == kept
-        assert "_claim" not in ended
+        assert ("_claim" in ended) is (ended == entries.untried(entry, 9.5) and "_claim" in entry)
         assert ended["_at"] == 9.5
         assert problem(ended) is None
     assert entry == before
@@ -202,21 +206,27 @@ def test_the_end_of_a_try_leaves_the_users_fields_and_changes_nothing_in_place(e
 
 def test_a_try_that_succeeded_is_counted_and_forgets_the_claim_and_the_error() -> None:
     entry = {"_done": False, "_aborted": True, "_tries": 1, "_claim": CLAIM, "_error": "x", "_at": 1.5, "mine": [1]}
-    assert entries.done(entry, 9.5) == {"_done": True, "_aborted": True, "_tries": 2, "_at": 9.5, "mine": [1]}
-    assert entries.done({}, 9.5) == {"_done": True, "_aborted": False, "_tries": 1, "_at": 9.5}
+    done = {"_done": True, "_aborted": True, "_tries": 2, "_at": 9.5, "_worker": WORKER, "mine": [1]}
+    assert entries.done(entry, 9.5, WORKER) == done
+    assert entries.done({}, 9.5, WORKER) == {**FRESH, "_done": True, "_tries": 1, "_at": 9.5, "_worker": WORKER}
 
 
 def test_a_try_that_failed_is_counted_keeps_the_error_and_forgets_the_claim() -> None:
     entry = {"_done": True, "_aborted": True, "_tries": 1, "_claim": CLAIM, "_error": "x", "_at": 1.5, "mine": [1]}
-    failed = {"_done": True, "_aborted": True, "_tries": 2, "_error": "y", "_at": 9.5, "mine": [1]}
-    assert entries.failed(entry, "y", 9.5) == failed
-    assert entries.failed({}, "y", 9.5) == {**FRESH, "_tries": 1, "_error": "y", "_at": 9.5}
+    state = {"_error": "y", "_at": 9.5, "_worker": WORKER}
+    failed = {"_done": True, "_aborted": True, "_tries": 2, "mine": [1], **state}
+    assert entries.failed(entry, "y", 9.5, WORKER) == failed
+    assert entries.failed({}, "y", 9.5, WORKER) == {**FRESH, "_tries": 1, **state}
 
 
 def test_a_release_is_no_try() -> None:
-    entry = {"_done": False, "_aborted": False, "_tries": 1, "_claim": CLAIM, "_error": "x", "mine": [1]}
-    kept = {"_done": False, "_aborted": False, "_tries": 1, "_error": "x", "mine": [1]}
-    assert entries.released(entry, 9.5) == {**kept, "_at": 9.5}
+    kept = {"_done": False, "_aborted": False, "_tries": 1, "_error": "x", "_worker": WORKER, "mine": [1]}
+    assert entries.released({**kept, "_claim": CLAIM}, 9.5) == {**kept, "_at": 9.5}
+
+
+def test_a_task_whose_tries_are_forgotten_has_neither_an_error_nor_a_worker_of_any() -> None:
+    entry = {"_done": False, "_aborted": True, "_tries": 1, "_error": "x", "_worker": WORKER, "mine": [1]}
+    assert entries.untried(entry, 9.5) == {**FRESH, "_aborted": True, "_at": 9.5, "mine": [1]}
 
 
 def test_the_time_is_in_seconds_since_the_epoch_to_the_millisecond() -> None:

@@ -65,6 +65,7 @@ def test_every_task_goes_through_the_function_and_its_result_is_stored(tracker: 
             "colour": "red",
             "result": 2 * key,
             "_at": entry["_at"],
+            "_worker": entry["_worker"],
         }
     assert tracker.counts().done == 20
     assert tracker.copy() == stored(path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import datetime as dt
 import errno
+import os
 import pickle
 from collections.abc import Callable, Iterator, MutableMapping
 from pathlib import Path
@@ -47,9 +48,10 @@ def task(tracker: Tracker[Any]) -> Task:
 
 
 def entry_of(task: Task) -> dict[str, Any]:
-    """What anybody else finds; without the time, which is looked at where it matters."""
+    """What anybody else finds; without the time and the worker, which are looked at where they matter."""
     entry: dict[str, Any] = stored(task._tracker.path)[task.key]
     entry.pop("_at")
+    entry.pop("_worker", None)
     return entry
 
 
@@ -83,7 +85,8 @@ def test_what_is_stored_in_a_task_is_there_at_once_and_in_the_entry_when_it_is_d
     assert len(batches(Path(tracker.path))) == before + 1
     expected = {**FIELDS, "_done": True, "_tries": 1, "depth": 2, "links": None, "status": 200, "title": "B"}
     assert entry_of(task) == expected
-    assert {**tracker["a"], "_at": 0} == {**expected, "_at": 0}
+    more = {"_at": 0, "_worker": f"{os.uname().nodename}:{os.getpid()}"}
+    assert {**tracker["a"], "_at": 0} == {**expected, **more}
 
 
 def test_a_field_that_was_mutated_in_place_is_stored(task: Task) -> None:
@@ -127,7 +130,7 @@ def test_a_field_that_was_set_to_what_it_was_wins_over_what_others_stored(task: 
     assert entry_of(task)["depth"] == 1
 
 
-@pytest.mark.parametrize("name", ["_done", "_aborted", "_tries", "_claim", "_error", "_at"])
+@pytest.mark.parametrize("name", ["_done", "_aborted", "_tries", "_claim", "_error", "_worker", "_at"])
 def test_the_trackers_own_fields_are_refused(task: Task, name: str) -> None:
     with pytest.raises(UnstorableValueError, match=f"'a': {name} "):
         task[name] = 1

@@ -49,9 +49,10 @@ def task(tracker: Tracker[Any]) -> Task:
 
 
 def entry_of(task: Task) -> dict[str, Any]:
-    """What anybody else finds; without the time."""
+    """What anybody else finds; without the time, and who ended it."""
     entry: dict[str, Any] = stored(task._tracker.path)[task.key]
     entry.pop("_at")
+    entry.pop("_worker", None)
     return entry
 
 
@@ -98,7 +99,9 @@ def test_an_exception_after_earlier_ones_replaces_the_text_and_success_removes_i
     for number in range(2):
         with pytest.raises(LookupError), claimed(tracker):
             raise LookupError(number)
-    assert {**stored(tracker.path)["a"], "_at": 0} == {**FRESH, "_at": 0, "_tries": 2, "_error": "LookupError: 1"}
+    worker = f"{os.uname().nodename}:{os.getpid()}"
+    error = {"_error": "LookupError: 1", "_worker": worker}
+    assert {**stored(tracker.path)["a"], "_at": 0} == {**FRESH, "_at": 0, "_tries": 2, **error}
     again = claimed(tracker)
     with again:
         pass

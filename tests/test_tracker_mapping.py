@@ -85,7 +85,7 @@ def test_what_a_tracker_adds_to_a_pod_is_public_and_known() -> None:
         *("done", "aborted", "tries", "should_do", "should_do_add", "should_try", "should_try_add"),
         *groups,
         *figures,
-        *("counts", "max_tries", "claim", "claims", "run"),
+        *("counts", "max_tries", "claim", "claims", "run", "plot"),
     }  # fmt: skip
     assert {name for name in {*dir(Tracker)} - {*dir(POD)} if name[0] != "_"} == expected
 

@@ -17,7 +17,7 @@ FRESH = {"_done": False, "_aborted": False, "_tries": 0}
 Entry = dict[str, Any]
 Change = Callable[[Tracker[Any], Any], object]
 
-FAILED: Entry = {**FRESH, "_tries": 2, "_error": "x", "mine": 1}
+FAILED: Entry = {**FRESH, "_tries": 2, "_error": "x", "_worker": "node1:1", "mine": 1}
 
 CHANGES: dict[str, tuple[Entry, Change, Entry]] = {
     "mark_done": (FRESH, Tracker.mark_done, {**FRESH, "_done": True}),

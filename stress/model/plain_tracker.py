@@ -252,8 +252,9 @@ CALLS = st.one_of(
 
 
 def timeless(value: Any) -> Any:
-    """An entry without the time of its last change, or something else as it is."""
-    return {name: part for name, part in value.items() if name != "_at"} if isinstance(value, dict) else value
+    """An entry without when, and by whom, its state was changed last, or something else as it is."""
+    told = ("_at", "_worker")
+    return {name: part for name, part in value.items() if name not in told} if isinstance(value, dict) else value
 
 
 def outcome(call: Callable[..., Any], arguments: tuple[Any, ...]) -> Outcome:

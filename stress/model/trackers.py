@@ -279,7 +279,7 @@ class Trackers(Machine):
             return
         event("claimed")
         assert task.key in possible
-        assert {**task} | {"_at": 0} == {**tasks[task.key], "_at": 0}
+        assert timeless({**task}) == tasks[task.key]
         self.commit(which, {task.key: {**tasks[task.key], "_claim": task.claim}}, {task.key})
         view.tasks.append(task)
 

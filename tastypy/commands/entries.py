@@ -142,7 +142,9 @@ out, or be as they are there. A key that is not there is a new task then.
     )
     add_path(parser)
     parser.add_argument("key", metavar="KEY", help="where to put it")
-    parser.add_argument("value", metavar="JSON", help="the value; - reads it from standard input")
+    parser.add_argument(
+        "value", metavar="JSON", help="the value; - reads it from standard input, and one like -1e5 stands behind --"
+    )
     parser.add_argument(
         "--str",
         action="store_true",
@@ -194,7 +196,7 @@ def _ls(options: argparse.Namespace) -> int:
         elif screen.is_terminal:
             width = screen.width - 1
             names = [printable(name) for name, _ in chosen]
-            room = min(max(map(width_of, names), default=0), max(width // 2, 1))
+            room = min(max(map(width_of, names), default=0), max(width * 3 // 5, 1))
             for name, (_, value) in zip(names, chosen, strict=True):
                 key = fitted(name, room, ends=True)
                 text = fitted(printable(json_line(value)), max(width - room - 2, 1))

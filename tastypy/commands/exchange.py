@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from tastypy import POD
 from tastypy.commands.output import json_object, path_text
-from tastypy.commands.parsing import DONE, PROBLEMS, Commands, add_json, add_path, add_timeout, command
+from tastypy.commands.parsing import DONE, PROBLEMS, Commands, add_json, add_path, add_timeout, command, place
 
 if TYPE_CHECKING:
     import argparse
@@ -65,7 +65,12 @@ With .gz behind the suffix, json, jsonl and csv are compressed. `tastypy import`
     parser.options_first = True
     add_path(parser)
     parser.add_argument(
-        "target", metavar="TARGET", nargs="?", default=_STREAM, help="where to (default: -, standard output, as jsonl)"
+        "target",
+        metavar="TARGET",
+        type=place,
+        nargs="?",
+        default=_STREAM,
+        help="where to (default: -, standard output, as jsonl)",
     )
     parser.add_argument("--format", choices=("json", "jsonl", "csv", "parquet", "pod"), help="of TARGET")
     _add_columns(parser, "give each field of a dict a column of its own; any other value is in the column value")
@@ -97,7 +102,7 @@ The last four need --unpickle, since unpickling runs whatever the writer of the 
 {_KEYS}""",
         _IMPORT_JSON,
     )
-    parser.add_argument("source", metavar="SOURCE", help="what to read (-: standard input, as jsonl)")
+    parser.add_argument("source", metavar="SOURCE", type=place, help="what to read (-: standard input, as jsonl)")
     add_path(parser)
     parser.add_argument(
         "--format",

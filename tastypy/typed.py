@@ -1,0 +1,219 @@
+"""The values of a POD that was opened with `type=`: objects in memory, plain JSON objects of their fields in files.
+
+Whatever `hints` knows, and models of msgspec and pydantic, which whoever has one has imported.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from typing import Any
+
+import orjson
+
+from tastypy.errors import TastypyError, UnstorableValueError, WrongTypeError
+from tastypy.hints import compile_hint, name_of
+from tastypy.kinds import Hint, Mismatch, shown
+from tastypy.values import Codec, encode_key, encode_value, plainly_equal, type_of_default
+
+
+def codec_of(kind: Any, path: str) -> TypedCodec:
+    """Return the codec of a type, for the POD at `path`.
+
+    Raises:
+        TypeError: it is none whose values JSON could hold exactly; the message names the field.
+    """
+    try:
+        hint = compile_hint(kind, _model)
+    except (TypeError, RecursionError) as error:
+        message = f"type={name_of(kind)} cannot be the type of a POD's values: {error}"
+        raise TypeError(message) from error
+    return TypedCodec(hint, path)
+
+
+class TypedCodec(Codec):
+    """Values of one type."""
+
+    __slots__ = ("_hint", "_path")
+    typed = True
+
+    def __init__(self, hint: Hint, path: str) -> None:
+        self._hint = hint
+        self._path = path
+
+    def encode(self, value: Any, default: type_of_default, key: Any) -> tuple[bytes, Any]:
+        """Return the JSON of a value that is to be the one of a key, and a copy of it.
+
+        Raises:
+            WrongTypeError: it is not of the type.
+            UnstorableTypeError, UnstorableValueError: it is, and JSON lacks something in it.
+        """
+        _, text, copy = self._encode(value, default, key)
+        return text, self._load(copy, key)
+
+    def encode_items(self, items: dict[Any, Any], default: type_of_default) -> tuple[bytes, dict[Any, Any]]:
+        """Return the JSON object of all the items, and a copy of them; raise what `encode` and `encode_key` do."""
+        parts, copies = [], {}
+        for key, value in items.items():
+            name = encode_key(key)
+            text, copies[key] = self.encode(value, default, key)
+            parts.append(b"%b:%b" % (name, text))
+        return b"{%b}" % b",".join(parts), copies
+
+    def encode_again(self, value: Any, default: type_of_default, key: Any) -> tuple[bytes, Any]:
+        """Return the JSON of a value that the memory has, and may have been mutated, and that value; or, if JSON lacks it, a copy."""
+        plain, text, copy = self._encode(value, default, key)
+        again = self._load(copy, key)  # which may refuse it
+        return text, value if plainly_equal(copy, plain) else again
+
+    def copy(self, value: Any, default: type_of_default, key: Any) -> Any:
+        """Return a copy of a value for the memory; raise what `encode` does."""
+        return self.encode(value, default, key)[1]
+
+    def decode(self, key: Any, value: Any) -> Any:
+        """Return the value of a key for the memory, given the one that a file has.
+
+        Raises:
+            WrongTypeError: it is not of the type.
+        """
+        try:
+            return self._load(value, key)
+        except WrongTypeError as error:
+            message = (
+                f"{self._path}: {error}. It was stored without type=, or with another one: open the POD without it, and mend "
+                "or delete the value"
+            )
+            raise WrongTypeError(message, self._path) from error.__cause__
+
+    def same(self, one: Any, other: Any) -> bool:
+        """Tell whether two values of the memory are the same in a file."""
+        try:
+            return super().same(self._hint.dump(one), self._hint.dump(other))
+        except (Mismatch, RecursionError):
+            return False  # mutated into something else
+
+    def _encode(self, value: Any, default: type_of_default, key: Any) -> tuple[Any, bytes, Any]:
+        """Return what JSON holds for a value, the text of that, and what the text gives back."""
+        try:
+            plain = self._hint.dump(value)
+        except Mismatch as error:
+            raise self._wrong(key, error) from error.__cause__
+        except RecursionError:
+            message = f"the value of {key!r} is nested too deep, or holds itself"
+            raise UnstorableValueError(message, self._path) from None
+        return plain, *encode_value(plain, default, f"the value of {key!r}")
+
+    def _load(self, value: Any, key: Any) -> Any:
+        try:
+            return self._hint.load(value)
+        except Mismatch as error:
+            raise self._wrong(key, error) from error.__cause__
+        except RecursionError:
+            message = f"the value of {key!r} is nested too deep"
+            raise WrongTypeError(message, self._path) from None
+
+    def _wrong(self, key: Any, error: Mismatch) -> WrongTypeError:
+        return WrongTypeError(f"the value of {key!r}{error}", self._path)
+
+
+# --- models of other libraries
+
+
+def _model(hint: Any) -> Hint | None:
+    """Return what looks after a model of msgspec or pydantic; None for anything else."""
+    # A subscripted generic model of msgspec has these as well; and whoever has such a class has imported its library.
+    if hasattr(hint, "__struct_config__") and "msgspec" in sys.modules:
+        return _Struct(hint)
+    if isinstance(hint, type) and hasattr(hint, "__pydantic_validator__") and "pydantic" in sys.modules:
+        return _Pydantic(hint)
+    return None
+
+
+class _Model(Hint):
+    """A model of another library, which checks it; what it loses on the way to JSON and back is found here."""
+
+    def __init__(self, cls: Any) -> None:
+        self.name = name_of(cls)
+        self._class = getattr(cls, "__origin__", cls)
+
+    def dump(self, value: Any) -> Any:
+        if type(value) is not self._class:
+            self.refuse(value)
+        try:
+            plain = self.to_plain(value)
+        except Exception as error:
+            raise Mismatch(f" cannot be written as JSON: {error}") from error
+        if _is_exact(plain):  # else whoever encodes it tells where there is, say, a NaN
+            copy = self.load(plain)
+            if copy != value:
+                raise Mismatch(f" would come back as {shown(copy)}", value=value)
+        return plain
+
+    def to_plain(self, value: Any) -> Any:
+        """Return what JSON holds for the value; whatever is raised says why there is nothing."""
+        raise NotImplementedError
+
+
+def _is_exact(plain: Any) -> bool:
+    try:
+        encode_value(plain)
+    except TastypyError:
+        return False
+    return True
+
+
+class _Struct(_Model):
+    """A msgspec.Struct."""
+
+    _ERROR = re.compile(r"(.*?)(?: - at (?:`key` in )?`\$(.*)`)?", re.DOTALL)
+
+    def __init__(self, cls: Any) -> None:
+        import msgspec  # noqa: PLC0415 - an extra, imported by whoever has such a class
+
+        super().__init__(cls)
+        if not self._class.__struct_config__.eq:
+            message = f"{self.name} has eq=False, and nobody could tell whether a value comes back as it was"
+            raise TypeError(message)
+        try:
+            msgspec.json.Decoder(cls)
+        except Exception as error:
+            message = f"msgspec cannot check {self.name} ({type(error).__name__}: {error})"
+            raise TypeError(message) from error
+        self._type = cls
+        self._library = msgspec
+
+    def to_plain(self, value: Any) -> Any:
+        return self._library.to_builtins(value, str_keys=True)
+
+    def load(self, value: Any) -> Any:
+        try:
+            return self._library.convert(value, self._type, str_keys=True)
+        except self._library.ValidationError as error:
+            found = self._ERROR.fullmatch(str(error))
+            says, field = found.groups() if found else (str(error), "")
+            raise Mismatch(f": {says}", field or "") from error
+
+
+class _Pydantic(_Model):
+    """A model, or dataclass, of pydantic."""
+
+    def __init__(self, cls: Any) -> None:
+        import pydantic  # noqa: PLC0415 - an extra, imported by whoever has such a class
+
+        super().__init__(cls)
+        self._adapter = pydantic.TypeAdapter(cls)
+        self._error = pydantic.ValidationError
+
+    def to_plain(self, value: Any) -> Any:
+        # by alias, as it is validated; a value that was assigned past the model's checks is told by `load`
+        return self._adapter.dump_python(value, mode="json", by_alias=True, round_trip=True, warnings=False)
+
+    def load(self, value: Any) -> Any:
+        try:
+            # as JSON, of which even a strict model takes a date
+            return self._adapter.validate_json(orjson.dumps(value))
+        except self._error as error:
+            first, *more = error.errors(include_url=False, include_context=False)
+            field = "".join(f".{step}" if isinstance(step, str) else f"[{step!r}]" for step in first["loc"])
+            others = f" (and {len(more)} more)" if more else ""
+            raise Mismatch(f": {first['msg']}{others}", field, value=first["input"]) from error
