@@ -37,9 +37,7 @@ def export(
         message = f"the column with the keys cannot be called {VALUE!r}, as that with the values is"
         raise ExchangeError(message)
     place = places.place_of(target, format, places.WRITTEN)
-    if columns and place.format == "json":
-        message = 'columns: "json" is one object, and has none; choose "jsonl", "csv" or "parquet"'
-        raise ExchangeError(message)
+    places.refuse_columns(place, columns=columns, key=key)
     write = _WRITERS[place.format]
     if place.format == "parquet":
         extra("pyarrow", "parquet")  # before a file is made
