@@ -18,7 +18,7 @@ author = "the tastypy authors"
 copyright = "2026, the tastypy authors"
 release = version = tastypy.__version__
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.doctest", "sphinx.ext.napoleon"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.doctest", "sphinx.ext.napoleon", "sphinx_copybutton"]
 exclude_patterns = ["_build", "_drawn", "_measured"]
 # The tables and charts of performance.md are made from the figures of a run, anew in each build.
 _measured = json.loads((_HERE / "measured.json").read_text())
@@ -32,6 +32,12 @@ subprocess.run(_command, check=True)  # noqa: S603 - it is ours
 html_theme = "furo"
 html_title = "tastypy"
 html_copy_source = False
+html_static_path = ["_static"]
+html_css_files = ["pages.css"]
+
+# What is copied can be pasted: without the prompts and what was printed.
+copybutton_prompt_text = r">>> |\.\.\. |\$ |node\d\$ "
+copybutton_prompt_is_regexp = True
 
 myst_heading_anchors = 3
 autodoc_member_order = "bysource"

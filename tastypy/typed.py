@@ -26,11 +26,7 @@ def codec_of(kind: Any, path: str) -> TypedCodec:
     try:
         hint = compile_hint(kind, _model)
     except (TypeError, RecursionError) as error:
-        message = (
-            f"type={name_of(kind)} cannot be the type of a POD's values: {error}; it may be made of dataclasses, TypedDicts, "
-            "str, int, float, bool, None, Literal, Any, lists, tuples, dicts with str keys, unions, and of models of msgspec "
-            "and pydantic, which hold more"
-        )
+        message = f"type={name_of(kind)} cannot be the type of a POD's values: {error}"
         raise TypeError(message) from error
     return TypedCodec(hint, path)
 
@@ -53,7 +49,7 @@ class TypedCodec(Codec):
             UnstorableTypeError, UnstorableValueError: it is, and JSON lacks something in it.
         """
         _, text, copy = self._encode(value, default, key)
-        return text, self._load(copy, key)
+        return text, self.load(copy, key)
 
     def encode_items(self, items: dict[Any, Any], default: type_of_default) -> tuple[bytes, dict[Any, Any]]:
         """Return the JSON object of all the items, and a copy of them; raise what `encode` and `encode_key` do."""
@@ -67,7 +63,7 @@ class TypedCodec(Codec):
     def encode_again(self, value: Any, default: type_of_default, key: Any) -> tuple[bytes, Any]:
         """Return the JSON of a value that the memory has, and may have been mutated, and that value; or, if JSON lacks it, a copy."""
         plain, text, copy = self._encode(value, default, key)
-        again = self._load(copy, key)  # which may refuse it
+        again = self.load(copy, key)  # which may refuse it
         return text, value if plainly_equal(copy, plain) else again
 
     def copy(self, value: Any, default: type_of_default, key: Any) -> Any:
@@ -81,13 +77,31 @@ class TypedCodec(Codec):
             WrongTypeError: it is not of the type.
         """
         try:
-            return self._load(value, key)
+            return self.load(value, key)
         except WrongTypeError as error:
             message = (
                 f"{self._path}: {error}. It was stored without type=, or with another one: open the POD without it, and mend "
                 "or delete the value"
             )
-            raise WrongTypeError(message, self._path) from error
+            raise WrongTypeError(message, self._path) from error.__cause__
+
+    def load(self, value: Any, key: Any) -> Any:
+        """Return the value of a key for the memory, given one that is to be stored, as a file would have it.
+
+        Raises:
+            WrongTypeError: it is not of the type.
+        """
+        try:
+            return self._hint.load(value)
+        except Mismatch as error:
+            raise self._wrong(key, error) from error.__cause__
+        except RecursionError:
+            message = f"the value of {key!r} is nested too deep"
+            raise WrongTypeError(message, self._path) from None
+
+    def plain(self, value: Any, key: Any) -> Any:
+        """Return the value of a key as a file would have it; raise what `encode` does."""
+        return self._encode(value, None, key)[2]
 
     def same(self, one: Any, other: Any) -> bool:
         """Tell whether two values of the memory are the same in a file."""
@@ -106,15 +120,6 @@ class TypedCodec(Codec):
             message = f"the value of {key!r} is nested too deep, or holds itself"
             raise UnstorableValueError(message, self._path) from None
         return plain, *encode_value(plain, default, f"the value of {key!r}")
-
-    def _load(self, value: Any, key: Any) -> Any:
-        try:
-            return self._hint.load(value)
-        except Mismatch as error:
-            raise self._wrong(key, error) from error.__cause__
-        except RecursionError:
-            message = f"the value of {key!r} is nested too deep"
-            raise WrongTypeError(message, self._path) from None
 
     def _wrong(self, key: Any, error: Mismatch) -> WrongTypeError:
         return WrongTypeError(f"the value of {key!r}{error}", self._path)

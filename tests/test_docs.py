@@ -5,25 +5,39 @@ import importlib
 import json
 import pkgutil
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
+from xml.etree import ElementTree as ET
 
 import pytest
 
 import tastypy
-from stress.bench import pages
+from stress.bench import pages, readme
 from stress.bench.peers import PEERS
 from stress.bench.rows import ROWS
 from stress.broken import BREAKAGES
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [
+    *sorted(ROOT.glob("*.md")),
+    *sorted(
+        page for page in (ROOT / "docs").rglob("*.md") if not page.relative_to(ROOT / "docs").parts[0].startswith("_")
+    ),
+]
+DRAWINGS = sorted((ROOT / "docs/drawings").iterdir())
+NEEDS = {"docs/howto/numpy.md": "numpy"}  # what the examples of a page import; the documentation's own build has it
 MODULES = [
     module.name for module in pkgutil.walk_packages(tastypy.__path__, "tastypy.") if module.name != "tastypy.__main__"
 ]
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+
+
+def name_of(path: Path) -> str:
+    return str(path.relative_to(ROOT))
 
 
 @pytest.fixture(autouse=True)
@@ -31,11 +45,11 @@ def _own_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def examples_of(page: Path) -> str:
-    """The page with everything but its code blocks blanked, so that line numbers stay."""
+def examples_of(text: str) -> str:
+    """The text of a page with everything but its code blocks blanked, so that line numbers stay."""
     lines = []
     inside = False
-    for line in page.read_text().splitlines():
+    for line in text.splitlines():
         if line.startswith("```"):
             inside = line in ("```python", "```{doctest}")
             line = ""  # noqa: PLW2901 - blanked like the others
@@ -43,11 +57,31 @@ def examples_of(page: Path) -> str:
     return "\n".join(lines) + "\n"
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_the_examples_of_a_page_run(page: Path) -> None:
+def run_the_examples(text: str, name: str) -> None:
     runner = doctest.DocTestRunner(optionflags=FLAGS)
-    runner.run(doctest.DocTestParser().get_doctest(examples_of(page), {}, page.name, str(page), 0))
+    runner.run(doctest.DocTestParser().get_doctest(examples_of(text), {}, name, name, 0))
     assert runner.summarize(verbose=False).failed == 0
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_the_examples_of_a_page_run(page: Path) -> None:
+    if name_of(page) in NEEDS:
+        pytest.importorskip(NEEDS[name_of(page)])
+    run_the_examples(page.read_text(), name_of(page))
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/howto/files.md"])
+def test_the_files_that_a_page_shows_are_those_that_its_examples_left(page: str) -> None:
+    text = (ROOT / page).read_text()
+    session = re.search(r"^```console\n(\$ ls -A .*?)^```$", text, re.DOTALL | re.MULTILINE)
+    assert session is not None
+    run_the_examples(text[: session.start()], page)
+    steps = re.findall(r"^\$ (.+)\n((?:[^$].*\n)*)", session[1], re.MULTILINE)
+    assert len(steps) > 2
+    for command, shown in steps:
+        if shutil.which(command.split()[0]) is not None:  # jq need not be there
+            done = subprocess.run(command, shell=True, capture_output=True, text=True, check=True, timeout=60)
+            assert sorted(done.stdout.split()) == sorted(shown.split()), command
 
 
 @pytest.mark.parametrize("name", MODULES)
@@ -61,20 +95,67 @@ def test_the_examples_of_a_modules_docstrings_run(name: str, tmp_path: Path, mon
     assert runner.summarize(verbose=False).failed == 0
 
 
-def test_the_readme_shows_the_example_as_it_is() -> None:
-    shown = re.search(r"<!-- file: (\S+) -->\n```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    assert shown is not None
-    assert shown[2] == (ROOT / shown[1]).read_text()
-
-
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_links_to_files_lead_to_files(page: Path) -> None:
+def anchors_of(page: Path) -> set[str]:
+    """The anchors of the page's headings, as a forge and the documentation make them, those of what it includes left out."""
     prose = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
-    for link in re.findall(r"\]\(([^)#]+)", prose):
-        assert link.startswith("https://") or (page.parent / link).exists(), link
+    titles = re.findall(r"^#+ (.+)$", prose, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_links_lead_to_files_and_to_headings_in_them(page: Path) -> None:
+    prose = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+    for link in re.findall(r"\]\(([^)]*)\)", prose):
+        if re.match(r"\w+:", link):
+            parts = urlsplit(link)
+            assert parts.scheme == "https", link
+            assert re.fullmatch(r"[\w-]+(\.[\w-]+)+", parts.netloc), link
+            continue
+        file, _, anchor = link.partition("#")
+        target = page.parent / file if file else page
+        assert target.is_file(), link
+        assert ROOT in target.resolve().parents, link
+        assert not anchor or anchor in anchors_of(target), link
+
+
+def test_the_readme_has_the_figures_of_the_file_of_figures() -> None:
+    text = (ROOT / "README.md").read_text()
+    measured = json.loads((ROOT / "docs/measured.json").read_bytes())
+    assert text == readme.filled(text, measured), "python -m stress.bench.readme fills them in"
+    slower = json.loads(json.dumps(measured))
+    for column in slower["columns"]:
+        column["cells"] = [[cell[0] * 1000, *cell[1:]] if isinstance(cell, list) else cell for cell in column["cells"]]
+    lines = zip(text.splitlines(), readme.filled(text, slower).splitlines(), strict=True)
+    assert sum(old != new for old, new in lines) == 8, "each row of figures is filled in"
+
+
+@pytest.mark.parametrize("old", ["| **tastypy** | yes |", "| 1.5 s |\n"])
+def test_a_readme_without_the_rows_or_the_costs_is_not_filled_in(old: str) -> None:
+    measured = json.loads((ROOT / "docs/measured.json").read_bytes())
+    line = "| **tastypy** | no | soon | soon |\n"
+    with pytest.raises(ValueError, match="of the README"):
+        readme.filled(old if old.startswith("| 1") else line, measured)
+
+
+@pytest.mark.parametrize("drawing", DRAWINGS, ids=name_of)
+def test_a_drawing_tells_in_words_what_it_shows_has_no_colours_of_text_and_is_on_a_page(drawing: Path) -> None:
+    name = drawing.stem
+    root = ET.parse(drawing).getroot()
+    space = {"svg": "http://www.w3.org/2000/svg"}
+    assert root.get("role") == "img"
+    assert root.get("aria-labelledby") == f"{name}-title {name}-desc"
+    for tag, fewest in (("title", 10), ("desc", 200)):
+        found = root.find(f"svg:{tag}[@id='{name}-{tag}']", space)
+        assert found is not None
+        assert len(found.text or "") >= fewest
+    ids = [element.get("id", "") for element in root.iter() if element.get("id")]
+    assert all(each.startswith(f"{name}-") for each in ids), "several drawings stand in one page"
+    for element in root.iterfind(".//svg:text", space):
+        assert element.get("fill", "currentColor") == "currentColor", "it is read on white and on black"
+    assert any(f"\n:file: drawings/{drawing.name}\n" in page.read_text() for page in PAGES)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_files_and_commands_of_this_project_that_a_page_names_are_there(page: Path) -> None:
     text = page.read_text()
     for name in re.findall(r"(?<![\w/])((?:tastypy|tests|stress|docs|\.ci)/[\w./-]*\w)", text):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import re
 import signal
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,48 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The examples use a relative path."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+# Its code blocks as they were, but for the kind of white space, and the calls that stand in its text.
+EXAMPLES = [
+    """\
+>>> from tastypy import POD
+>>>
+>>> my_pod = POD('path/to/my.pod')
+>>> my_pod['foo'] = 'bar'
+>>> my_pod['foo']
+'bar'
+>>>
+>>> for key in my_pod:
+...     print(key + ' ' + my_pod[key])
+...
+foo bar
+""",
+    """\
+>>> del my_pod
+>>> my_pod = POD('path/to/my.pod')
+>>> my_pod['foo']
+'bar'
+""",
+    """\
+>>> my_pod['mutable'] = [1,2,3] # synchronization happens
+>>> my_pod['mutable'].append(4) # no synchronization!
+""",
+    ">>> my_pod['foo'] = 'baz'\n",
+    ">>> my_pod.update(key)\n",
+]
+
+
+def test_the_examples_are_in_todays_documentation_in_their_order() -> None:
+    """Where they run: see `test_docs`."""
+    page = (Path(__file__).parent.parent / "docs/basics.md").read_text()
+    examples = "".join(re.findall(r"^```\{doctest\}\n(.*?)^```$", page, re.DOTALL | re.MULTILINE))
+    places = [examples.find(example) for example in EXAMPLES]
+    assert -1 not in places
+    assert places[:3] == sorted(places[:3])
+    for call in ("hold", "unhold", "sync"):
+        assert f"my_pod.{call}()" in examples
+    assert "pip install tastypy" in (Path(__file__).parent.parent / "docs/tutorial.md").read_text()
 
 
 def test_dict_like_objects_are_persisted_to_disk(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

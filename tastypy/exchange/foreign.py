@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from functools import partial
-from glob import glob
+from glob import escape, glob
 from typing import Any
 from urllib.parse import quote
 
@@ -40,9 +40,6 @@ def read_pickled(place: Place, *, table: str | None, unpickle: bool) -> Iterator
             "you trust the data, say unpickle=True (--unpickle)"
         )
         raise ExchangeError(message, place.path or None)
-    if table is not None and place.format != "sqlitedict":
-        message = f"table: {place.format} has none"
-        raise ExchangeError(message)
     items = _read_sqlitedict(place, table) if place.format == "sqlitedict" else _READERS[place.format](place)
     try:
         for number, (key, value) in enumerate(items, 1):
@@ -57,8 +54,8 @@ def _unpickled(place: Place, what: str, value: Callable[[], Any]) -> Any:
     except (sqlite3.Error, ExchangeError):
         raise
     except Exception as error:  # unpickling may raise anything
-        how = "its classes must be there to be imported, as when it was written"
-        raise _wrong(place, f"{what} cannot be unpickled ({type(error).__name__}: {error}): {how}") from error
+        how = "what was pickled can be unpickled only where its classes can be imported"
+        raise _wrong(place, f"{what} cannot be read ({type(error).__name__}: {error}): {how}") from error
 
 
 def _wrong(place: Place, what: str) -> ExchangeError:
@@ -79,6 +76,11 @@ def _read_pickle(place: Place) -> Items:
 
 def _read_shelve(place: Place) -> Items:
     path = place.path
+    if _is_sqlite(path):  # as Python 3.13 and later make it, for any version to read
+        with closing(_database(place, path)) as database:
+            for key, value in _rows_of(database, "Dict"):
+                yield _unpickled(place, "a key", key.decode), value
+        return
     if not dbm.whichdb(path):  # by the name of one of its files, perhaps
         path = path.removesuffix(".db").removesuffix(".dat").removesuffix(".dir").removesuffix(".bak")
     kind = dbm.whichdb(path)
@@ -89,18 +91,26 @@ def _read_shelve(place: Place) -> Items:
     except (*dbm.error, OSError, ModuleNotFoundError) as error:
         raise _wrong(place, f"cannot be opened as a shelf ({error})") from error
     with closing(shelf):
-        for key in list(shelf):
+        for key in _unpickled(place, "a key", partial(list, shelf)):
             yield key, partial(shelf.__getitem__, key)
 
 
 def _database(place: Place, path: str) -> sqlite3.Connection:
     if not os.path.isfile(path):
         raise _wrong(place, f"no {place.format}: there is no file {path}")
-    with open(path, "rb") as file:
-        in_wal_mode = file.read(20)[18:] == b"\2\2"
+    in_wal_mode = _begin_of(path)[18:] == b"\2\2"
     # In that mode even a reader makes files beside it; where there are none, nobody has it open, and none are needed.
     alone = in_wal_mode and not os.path.exists(f"{path}-wal")
     return sqlite3.connect(f"file:{quote(path)}?mode=ro{'&immutable=1' if alone else ''}", uri=True)
+
+
+def _is_sqlite(path: str) -> bool:
+    return os.path.isfile(path) and _begin_of(path).startswith(b"SQLite format 3\0")
+
+
+def _begin_of(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read(20)
 
 
 def _read_sqlitedict(place: Place, table: str | None) -> Items:
@@ -114,9 +124,13 @@ def _read_sqlitedict(place: Place, table: str | None) -> Items:
         name = table or tables[0]
         if name not in tables:
             raise _wrong(place, f"there is no table {name!r}, only {', '.join(map(repr, tables)) or 'none at all'}")
-        quoted = '"' + name.replace('"', '""') + '"'
-        for key, value in database.execute(f"SELECT key, value FROM {quoted} ORDER BY rowid"):  # noqa: S608 - it is quoted
-            yield key, partial(_loaded, value)
+        yield from _rows_of(database, name)
+
+
+def _rows_of(database: sqlite3.Connection, table: str) -> Items:
+    quoted = '"' + table.replace('"', '""') + '"'
+    for key, value in database.execute(f"SELECT key, value FROM {quoted} ORDER BY rowid"):  # noqa: S608 - it is quoted
+        yield key, partial(_loaded, value)
 
 
 def _loaded(data: Any) -> Any:
@@ -128,7 +142,9 @@ def _loaded(data: Any) -> Any:
 
 def _read_diskcache(place: Place) -> Items:
     name = "cache.db"
-    parts = [place.path] if os.path.exists(os.path.join(place.path, name)) else sorted(glob(f"{place.path}/[0-9]*"))
+    parts = (
+        [place.path] if os.path.exists(os.path.join(place.path, name)) else sorted(glob(f"{escape(place.path)}/[0-9]*"))
+    )
     if not parts:
         raise _wrong(place, f"no directory of diskcache: there is no {name} in it")
     for part in parts:  # more than one of a FanoutCache

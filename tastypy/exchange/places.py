@@ -9,7 +9,7 @@ import os
 import stat
 import zlib
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, cast
 
 from tastypy import files
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 TEXTS = ("json", "jsonl", "csv")
+TABLES = ("jsonl", "csv", "parquet")
 WRITTEN = (*TEXTS, "parquet")
 READ = (*WRITTEN, "pod", "2017", "shelve", "sqlitedict", "diskcache", "pickle")
 _SUFFIXES = {
@@ -58,7 +59,7 @@ class Place(NamedTuple):
 
 
 def place_of(what: Any, wanted: str | None, known: tuple[str, ...]) -> Place:
-    """Return the place that a user names, by a path or an open file, with the format that is wanted, or by its suffix.
+    """Return the place that a user names, by a path or an open file, with the format that is wanted, or that its name says.
 
     Raises:
         ExchangeError: the format is none that is known, or cannot be told.
@@ -76,10 +77,10 @@ def place_of(what: Any, wanted: str | None, known: tuple[str, ...]) -> Place:
             raise ExchangeError(message)
         return Place("", what, name.strip("<>"), wanted)
     path = files.absolute(what, "the path of a file")
-    return Place(path, None, os.fspath(what), wanted or _format_by_suffix(path, known))
+    return Place(path, None, os.fspath(what), wanted or _format_by_name(path, known))
 
 
-def _format_by_suffix(path: str, known: tuple[str, ...]) -> str:
+def _format_by_name(path: str, known: tuple[str, ...]) -> str:
     name = path.lower()
     inside = next((found for file, found in _INSIDE.items() if os.path.lexists(os.path.join(path, file))), None)
     found = inside or _SUFFIXES.get(os.path.splitext(name.removesuffix(".gz"))[1])
@@ -91,18 +92,19 @@ def _format_by_suffix(path: str, known: tuple[str, ...]) -> str:
     return found
 
 
+def refuse_columns(place: Place, *, columns: bool, key: str) -> None:
+    """Raise ExchangeError if something is said of columns, and the format has none."""
+    if (columns or key != "key") and place.format not in TABLES:
+        message = f"columns, key: the format {place.format} has no columns; {', '.join(TABLES)} have"
+        raise ExchangeError(message)
+
+
 def refuse_inside_a_pod(path: str) -> None:
     """Raise PathTakenError if the directory that `path` lies in is that of a POD, which is to have nothing else in it."""
     lock = os.path.join(os.path.dirname(path), files.LOCK)
-    try:
+    line = None
+    with suppress(FileNotFoundError, NotADirectoryError, PermissionError, StorageError):  # none, or another program's
         line = form.decode_lock_line(files.read_file(lock))
-    except (
-        FileNotFoundError,
-        NotADirectoryError,
-        PermissionError,
-        StorageError,
-    ):  # there is none, or another program's
-        return
     if line is not None:
         message = f"{path} is inside of a POD, whose directory is for its own files only: choose another place"
         raise PathTakenError(message, path)

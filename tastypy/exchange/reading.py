@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 from tastypy.errors import ExchangeError
-from tastypy.exchange.places import WRITTEN, Place, extra, missing, opened
+from tastypy.exchange.places import WRITTEN, Place, extra, missing, opened, refuse_columns
 from tastypy.exchange.rows import VALUE, NotAnEntryError, entry_of, key_of, parse
 
 Found = tuple[int, Any, Any]
@@ -40,6 +40,10 @@ def source_of(place: Place, options: Options) -> Source:
 
     Reading them raises an ExchangeError for what is none, with its number.
     """
+    refuse_columns(place, columns=options.columns, key=options.key)
+    if options.table is not None and place.format != "sqlitedict":
+        message = f"table: the format {place.format} has none"
+        raise ExchangeError(message)
     if (
         place.file is None and not os.path.lexists(place.path) and place.format != "shelve"
     ):  # which adds a suffix of its own

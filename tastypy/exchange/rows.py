@@ -7,11 +7,14 @@ field of a value that is a dict, and `value` for any other value.
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tastypy import files
 from tastypy.errors import ExchangeError
 from tastypy.values import encode_key, encode_value, loads
+
+if TYPE_CHECKING:
+    from tastypy.pod import PersistentOrderedDict
 
 VALUE = "value"
 _TOKEN = 16  # characters of the token of a claim
@@ -21,6 +24,12 @@ def spelled(key: Any) -> str:
     """Return a key as files spell it: a str is itself, any other key is `#` and its JSON, as is a str that begins with `#`."""
     name: str = key if type(key) is str and key[:1] != "#" else loads(encode_key(key))
     return name
+
+
+def plain_items(pod: PersistentOrderedDict[Any, Any]) -> dict[Any, Any]:
+    """Return the entries of a POD with values as files have them."""
+    plain = pod._codec.plain  # noqa: SLF001 - what `type=` makes of values is no business of users
+    return {key: plain(value, key) for key, value in pod.copy().items()}
 
 
 def text_of(key: Any, value: Any) -> bytes:

@@ -41,8 +41,6 @@ def test_of_several_tables_one_has_to_be_named(pod: POD[Any, Any], tmp_path: Pat
     for name in ('the "others"', "runs"):
         pod.import_from(source, format="sqlitedict", table=name, unpickle=True)
     assert list(pod) == ['the "others"', "runs"]
-    with pytest.raises(ExchangeError, match="table: pickle has none"):
-        pod.import_from(source, format="pickle", table="runs", unpickle=True)
 
 
 def test_a_value_that_sqlitedict_stored_in_a_way_of_its_own_is_refused_by_name(
@@ -51,9 +49,7 @@ def test_a_value_that_sqlitedict_stored_in_a_way_of_its_own_is_refused_by_name(
     source = str(tmp_path / "my.sqlite")
     with sqlitedict.SqliteDict(source, autocommit=True, encode=json.dumps, decode=json.loads) as table:
         table["a"] = 1
-    with pytest.raises(
-        ExchangeError, match=r"the value of 'a' cannot be unpickled .*it was stored by a way of its own"
-    ):
+    with pytest.raises(ExchangeError, match=r"the value of 'a' cannot be read .*it was stored by a way of its own"):
         pod.import_from(source, format="sqlitedict", unpickle=True)
 
 
@@ -106,8 +102,8 @@ def test_bytes_in_a_cache_are_named_as_what_json_lacks(pod: POD[Any, Any], tmp_p
 
 
 def test_all_parts_of_a_fanout_cache_come_in(pod: POD[Any, Any], tmp_path: Path) -> None:
-    with diskcache.FanoutCache(str(tmp_path / "fan"), shards=4) as cache:
+    with diskcache.FanoutCache(str(tmp_path / "fan [1]"), shards=4) as cache:
         for number in range(50):
             cache[number] = str(number)
-    pod.import_from(tmp_path / "fan", format="diskcache", unpickle=True)
+    pod.import_from(tmp_path / "fan [1]", format="diskcache", unpickle=True)
     assert pod == {number: str(number) for number in range(50)}
