@@ -49,7 +49,7 @@ class TypedCodec(Codec):
             UnstorableTypeError, UnstorableValueError: it is, and JSON lacks something in it.
         """
         _, text, copy = self._encode(value, default, key)
-        return text, self.load(copy, key)
+        return text, self._load(copy, key)
 
     def encode_items(self, items: dict[Any, Any], default: type_of_default) -> tuple[bytes, dict[Any, Any]]:
         """Return the JSON object of all the items, and a copy of them; raise what `encode` and `encode_key` do."""
@@ -63,7 +63,7 @@ class TypedCodec(Codec):
     def encode_again(self, value: Any, default: type_of_default, key: Any) -> tuple[bytes, Any]:
         """Return the JSON of a value that the memory has, and may have been mutated, and that value; or, if JSON lacks it, a copy."""
         plain, text, copy = self._encode(value, default, key)
-        again = self.load(copy, key)  # which may refuse it
+        again = self._load(copy, key)  # which may refuse it
         return text, value if plainly_equal(copy, plain) else again
 
     def copy(self, value: Any, default: type_of_default, key: Any) -> Any:
@@ -77,31 +77,13 @@ class TypedCodec(Codec):
             WrongTypeError: it is not of the type.
         """
         try:
-            return self.load(value, key)
+            return self._load(value, key)
         except WrongTypeError as error:
             message = (
                 f"{self._path}: {error}. It was stored without type=, or with another one: open the POD without it, and mend "
                 "or delete the value"
             )
             raise WrongTypeError(message, self._path) from error.__cause__
-
-    def load(self, value: Any, key: Any) -> Any:
-        """Return the value of a key for the memory, given one that is to be stored, as a file would have it.
-
-        Raises:
-            WrongTypeError: it is not of the type.
-        """
-        try:
-            return self._hint.load(value)
-        except Mismatch as error:
-            raise self._wrong(key, error) from error.__cause__
-        except RecursionError:
-            message = f"the value of {key!r} is nested too deep"
-            raise WrongTypeError(message, self._path) from None
-
-    def plain(self, value: Any, key: Any) -> Any:
-        """Return the value of a key as a file would have it; raise what `encode` does."""
-        return self._encode(value, None, key)[2]
 
     def same(self, one: Any, other: Any) -> bool:
         """Tell whether two values of the memory are the same in a file."""
@@ -120,6 +102,15 @@ class TypedCodec(Codec):
             message = f"the value of {key!r} is nested too deep, or holds itself"
             raise UnstorableValueError(message, self._path) from None
         return plain, *encode_value(plain, default, f"the value of {key!r}")
+
+    def _load(self, value: Any, key: Any) -> Any:
+        try:
+            return self._hint.load(value)
+        except Mismatch as error:
+            raise self._wrong(key, error) from error.__cause__
+        except RecursionError:
+            message = f"the value of {key!r} is nested too deep"
+            raise WrongTypeError(message, self._path) from None
 
     def _wrong(self, key: Any, error: Mismatch) -> WrongTypeError:
         return WrongTypeError(f"the value of {key!r}{error}", self._path)

@@ -219,14 +219,6 @@ class Codec:
         """Return the value of a key for the memory, given the one that a file has."""
         return value
 
-    def load(self, value: Any, _: Any) -> Any:
-        """Return the value of a key for the memory, given one that is to be stored, as a file would have it."""
-        return value
-
-    def plain(self, value: Any, _: Any) -> Any:
-        """Return the value of a key as a file would have it, given the one of the memory, which may have been mutated."""
-        return value
-
     def same(self, one: Any, other: Any) -> bool:
         """Tell whether two values of the memory are the same in a file."""
         if one != other:

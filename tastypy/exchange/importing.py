@@ -12,7 +12,6 @@ from tastypy.errors import (
     ExchangeError,
     UnstorableTypeError,
     UnstorableValueError,
-    WrongTypeError,
 )
 from tastypy.exchange.methods import Imported
 from tastypy.exchange.places import READ, Place, place_of
@@ -20,7 +19,7 @@ from tastypy.exchange.reading import Options, source_of
 from tastypy.exchange.rows import without_claim
 from tastypy.layers import Layer
 from tastypy.reading import without_collector
-from tastypy.values import PLAIN, Codec, encode_key, encode_value, type_of_default
+from tastypy.values import encode_key, encode_value, type_of_default
 
 if TYPE_CHECKING:
     from tastypy.pod import PersistentOrderedDict
@@ -65,7 +64,6 @@ def read(
     unpickle: bool = False,
     skip_unstorable: bool = False,
     default: type_of_default = None,
-    codec: Codec = PLAIN,
 ) -> Parcel:
     """Read everything that is to be imported, and store nothing; see `POD.import_from`."""
     if existing not in EXISTING:
@@ -73,12 +71,10 @@ def read(
         raise ValueError(message)
     place = place_of(source, format, READ)
     options = Options(columns=columns, key=key, table=table, unpickle=unpickle)
-    return without_collector(partial(_read, place, options, existing, default, codec, skip_unstorable=skip_unstorable))
+    return without_collector(partial(_read, place, options, existing, default, skip_unstorable=skip_unstorable))
 
 
-def _read(
-    place: Place, options: Options, existing: str, default: type_of_default, codec: Codec, *, skip_unstorable: bool
-) -> Parcel:
+def _read(place: Place, options: Options, existing: str, default: type_of_default, *, skip_unstorable: bool) -> Parcel:
     found = source_of(place, options)
     items: dict[Any, Any] = {}
     texts: dict[Any, tuple[bytes, bytes]] = {}
@@ -88,8 +84,8 @@ def _read(
     for number, name, value in found.entries:
         try:
             text = encode_key(name)
-            body, copy = _encoded(codec, default, name, without_claim(value))
-        except (UnstorableTypeError, UnstorableValueError, WrongTypeError) as error:
+            body, copy = encode_value(without_claim(value), default, f"the value of {name!r}")
+        except (UnstorableTypeError, UnstorableValueError) as error:
             what = f"{place.name}, {found.unit} {number}: {error.message}"
             if not skip_unstorable:
                 message = f"{what}; or leave such entries out, with skip_unstorable=True (--skip-unstorable); nothing was imported"
@@ -110,17 +106,6 @@ def _read(
         numbers[name] = number
     skipped, replaced = (twice, 0) if existing == "skip" else (0, twice)
     return Parcel(place.name, found.unit, existing, items, texts, numbers, skipped, replaced, tuple(unstorable))
-
-
-def _encoded(codec: Codec, default: type_of_default, key: Any, value: Any) -> tuple[bytes, Any]:
-    """Return the JSON of a value, and a copy of it for the memory."""
-    try:
-        text, copy = encode_value(value, default, f"the value of {key!r}")
-    except UnstorableTypeError:
-        if not codec.typed:
-            raise
-        return codec.encode(value, default, key)  # an object of the POD's type, as what is unpickled may be
-    return text, codec.load(copy, key)
 
 
 _CHOICE = 'the first with existing="skip" (--existing skip), or the last with "replace"'

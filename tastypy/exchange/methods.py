@@ -143,7 +143,6 @@ class Exchanged(SharedDict[K, V]):
             ExchangeError: the source cannot be read; the message has file, line or entry, and what to do.
             DuplicateKeyError: a key is there already, or twice in the source, and `existing` is "error".
             UnstorableTypeError, UnstorableValueError: JSON cannot hold a key or a value exactly.
-            WrongTypeError: a value is not of the `type` of this POD.
             MissingExtraError: the format needs a package that is not installed.
             And what an `update` raises.
         """
@@ -160,7 +159,6 @@ class Exchanged(SharedDict[K, V]):
             unpickle=unpickle,
             skip_unstorable=skip_unstorable,
             default=self._default,
-            codec=self._codec,
         )
         return importing.store(self._pod(), parcel)
 

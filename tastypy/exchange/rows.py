@@ -6,24 +6,15 @@ field of a value that is a dict, and `value` for any other value.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tastypy import files
 from tastypy.errors import ExchangeError
 from tastypy.exact import parse
 from tastypy.values import encode_value
 
-if TYPE_CHECKING:
-    from tastypy.pod import PersistentOrderedDict
-
 VALUE = "value"
 _TOKEN = 16  # characters of the token of a claim
-
-
-def plain_items(pod: PersistentOrderedDict[Any, Any]) -> dict[Any, Any]:
-    """Return the entries of a POD with values as files have them."""
-    plain = pod._codec.plain  # noqa: SLF001 - what `type=` makes of values is no business of users
-    return {key: plain(value, key) for key, value in pod.copy().items()}
 
 
 def text_of(key: Any, value: Any) -> bytes:
