@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import html
 import json
 import os
 import pickle
+import re
 import subprocess
 import sys
 import threading
@@ -510,6 +512,13 @@ def test_pickled_objects_are_imported_as_what_they_are(results: POD[str, Result]
     (tmp_path / "old.pickle").write_bytes(pickle.dumps({"a": GOOD, "b": {"score": 1}}))
     results.import_from(tmp_path / "old.pickle", unpickle=True)
     assert results == {"a": GOOD, "b": Result(1)}
+
+
+def test_a_notebook_shows_objects_by_their_fields_cut_short(results: POD[str, Result]) -> None:
+    results["a"] = Result(1, steps=[Step(str(number)) for number in range(1000)])
+    (shown,) = re.findall(r"Result\([^<]*", html.unescape(results._repr_html_()))
+    assert shown.startswith("Result(score=1, label='none', steps=[Step(name='0', seconds=0.0), Step(name='1'")
+    assert len(shown) < 150
 
 
 # ---------------------------------------------------------------------------------------------------- other processes
