@@ -70,6 +70,18 @@ class TypedCodec(Codec):
         """Return a copy of a value for the memory; raise what `encode` does."""
         return self.encode(value, default, key)[1]
 
+    def take(self, value: Any, default: type_of_default, key: Any) -> tuple[bytes, Any]:
+        """Return what `encode` does for a value from elsewhere, which may be as in a file, as those of JSON are."""
+        try:
+            return self.encode(value, default, key)
+        except WrongTypeError:
+            text, copy = encode_value(value, default, f"the value of {key!r}")
+            return text, self._load(copy, key)
+
+    def as_in_files(self, items: dict[Any, Any]) -> dict[Any, Any]:
+        """Return items of the memory with values as files have them; raise what `encode` does."""
+        return {key: self._encode(value, None, key)[2] for key, value in items.items()}
+
     def decode(self, key: Any, value: Any) -> Any:
         """Return the value of a key for the memory, given the one that a file has.
 

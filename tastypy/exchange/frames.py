@@ -30,7 +30,7 @@ def dataframe(pod: PersistentOrderedDict[Any, Any], library: str, *, key: str) -
         raise ValueError(message)
     module = extra(library, library)
     pod.refresh()
-    items = pod.copy()
+    items = pod._codec.as_in_files(pod.copy())  # noqa: SLF001 - what is public has objects
     columns = {key: _keys(items), **columns_of(items, key)}
     make = _pandas_series if library == "pandas" else _polars_series
     return module.DataFrame({name: make(module, values) for name, values in columns.items()})

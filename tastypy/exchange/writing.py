@@ -42,7 +42,7 @@ def export(
     if place.format == "parquet":
         extra("pyarrow", "parquet")  # before a file is made
     pod.refresh()
-    items = pod.copy()
+    items = pod._codec.as_in_files(pod.copy())  # noqa: SLF001 - what is public has objects
     with places.written(place) as file:
         write(items, file, columns, key)
     return len(items)
