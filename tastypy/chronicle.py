@@ -6,7 +6,7 @@ import sys
 import time
 from collections import deque
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -38,8 +38,9 @@ def chronicle(path: str, *, last: int, interval: float | None, as_json: bool) ->
     """
     with History(require(path)) as history:
         teller = _Teller(history, as_json=as_json)
-        for line in deque(map(teller.line, history.new()), maxlen=last):
-            print(line)
+        # all of it is heard before anything is told: who a worker is may stand further down
+        for news in deque(map(teller.hear, history.new()), maxlen=last):
+            print(teller.line(news))
         if interval is None:
             return
         try:
@@ -48,10 +49,18 @@ def chronicle(path: str, *, last: int, interval: float | None, as_json: bool) ->
                 time.sleep(interval)
                 now = round(time.time(), 3)
                 for event in history.new():
-                    print(teller.line(event, now))
+                    print(teller.line(teller.hear(event, now)))
         except KeyboardInterrupt:
             if sys.stdout.isatty():
                 print()  # behind the ^C
+
+
+class _News(NamedTuple):
+    """An event, what happened by it, and when that was, if it is known."""
+
+    event: Event
+    happenings: list[Happening]
+    time: float | None
 
 
 class _Teller:
@@ -70,11 +79,22 @@ class _Teller:
         except (OSError, PersistentOrderedDictIntegrityError):  # a later fold has removed it
             return None
 
-    def line(self, event: Event, now: float | None = None) -> str:
-        """Return the line of an event, which came up to the time `now`."""
+    def hear(self, event: Event, now: float | None = None) -> _News:
+        """Take in what has come up to the time `now`."""
+        if not isinstance(event, Batch):
+            self._witness.forget()
+            return _News(event, [], None)
+        happenings = self._witness.of(event.header, event.record)
+        for one in happenings:
+            if one.worker and one.who:
+                self._workers[one.worker] = _who_of(one.who)
+        return _News(event, happenings, max((one.at for one in happenings if one.at is not None), default=now))
+
+    def line(self, news: _News) -> str:
+        """Return the line for what was heard."""
+        event = news.event
         if isinstance(event, Batch):
-            return self._batch(event, now)
-        self._witness.forget()
+            return self._object(event, news) if self._as_json else self._batch(event, news)
         if isinstance(event, Missing):
             fields: dict[str, Any] = {"missing": [event.first, event.last]}
             one = event.first == event.last
@@ -85,20 +105,20 @@ class _Teller:
             text = f"batch {event.number} was taken back: its commit had failed"
         return orjson.dumps(fields).decode() if self._as_json else self._screen.paint(f"-- {text}", "yellow")
 
-    def _batch(self, batch: Batch, now: float | None) -> str:
-        happenings = self._witness.of(batch.header, batch.record)
-        at = max((one.at for one in happenings if one.at is not None), default=now)
-        if self._as_json:
-            done = [{**one._asdict(), "worker": self._who(one.worker)} for one in happenings]
-            for one in done:
-                del one["at"]
-            return orjson.dumps({"batch": batch.number, "time": at, "changes": done}).decode()
-        begin = f"{batch.number}  {_when(at)}  "
-        text = "; ".join(map(self._text, happenings))
+    def _object(self, batch: Batch, news: _News) -> str:
+        changes = [
+            {"what": one.what, "keys": one.keys, "worker": self._worker(one), "error": one.error}
+            for one in news.happenings
+        ]
+        return orjson.dumps({"batch": batch.number, "time": news.time, "changes": changes}).decode()
+
+    def _batch(self, batch: Batch, news: _News) -> str:
+        begin = f"{batch.number}  {_when(news.time)}  "
+        text = "; ".join(map(self._text, news.happenings))
         if not self._screen.is_terminal:
             return begin + text
         text = fitted(text, max(self._screen.width - 1 - len(begin), 1))
-        what = happenings[0].what if happenings else ""
+        what = news.happenings[0].what if news.happenings else ""
         return begin + (self._screen.paint(text, _STYLES[what]) if what in _STYLES else text)
 
     def _text(self, one: Happening) -> str:
@@ -106,21 +126,25 @@ class _Teller:
         keys = ", ".join(map(printable, one.keys[:most]))
         more = f" and {len(one.keys) - most:,} more" if len(one.keys) > most else ""
         place = " to the front" if one.what == "moved" else ""
-        who = self._who(one.worker)
+        who = self._worker(one)
         by = f" by {_name(who)}" if who else ""
         error = f": {printable(one.error.strip().partition(chr(10))[0])}" if one.error else ""
         return f"{one.what}{' ' if keys else ''}{keys}{more}{place}{by}{error}"
 
-    def _who(self, worker: str) -> dict[str, Any] | None:
-        """Return name, host and process of a worker, as far as its file, which goes with it, has told."""
-        if not worker:
+    def _worker(self, one: Happening) -> dict[str, Any] | None:
+        """Return name, host and process of the worker that has, or had, the tasks, as far as its file or the entries tell."""
+        if not (one.worker or one.who):
             return None
-        if worker not in self._workers:
-            found = {one.name: one.who for one in workers.seen(self._history.store)}
-            self._workers.update(found)
-            self._workers.setdefault(worker, {})
-        who = self._workers[worker]
-        return {"name": worker, "host": who.get("host"), "pid": who.get("pid")}
+        who = _who_of(one.who) if one.who else self._workers.get(one.worker)
+        if who is None:
+            self._workers.update((seen.name, seen.who) for seen in workers.seen(self._history.store))
+            who = self._workers.setdefault(one.worker, {})
+        return {"name": one.worker or None, "host": who.get("host"), "pid": who.get("pid")}
+
+
+def _who_of(text: str) -> dict[str, Any]:
+    host, _, pid = text.rpartition(":")
+    return {"host": host, "pid": int(pid) if pid.isdecimal() else None}
 
 
 def _name(who: dict[str, Any]) -> str:

@@ -57,11 +57,6 @@ _STYLE: dict[str, Any] = {
 }
 
 
-def load() -> None:
-    """Import what is drawn with, if it is installed."""
-    import matplotlib.figure  # noqa: F401, PLC0415 - an extra
-
-
 @contextmanager
 def _styled() -> Iterator[None]:
     """Have matplotlib draw as it does by default, but for `_STYLE`, and as to fonts that lack something, quietly."""

@@ -441,25 +441,6 @@ def write_new(path: str, data: bytes, permissions: int) -> None:
         raise
 
 
-def write_output(path: str, data: bytes) -> None:
-    """Write a file of the user's, outside of any POD, whole or not at all; a link to one stays a link."""
-    path = os.path.realpath(path)
-    if os.path.lexists(path) and not os.path.isfile(path):
-        raise OSError(errno.EINVAL, "something that is no file is in the way", path)
-    temporary = os.path.join(os.path.dirname(path), temporary_name())
-    # by the umask, as any program's output
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-    try:
-        try:
-            append(descriptor, data)
-        finally:
-            os.close(descriptor)
-        os.rename(temporary, path)
-    except BaseException:
-        remove(temporary)
-        raise
-
-
 def write_and_sync(descriptor: int, data: bytes) -> None:
     """Append `data` and wait until file and size are on stable storage."""
     append(descriptor, data)

@@ -24,6 +24,7 @@ class Happening(NamedTuple):
             "aborted", "unaborted", "reopened", or "changed", which is what is stored with them.
         keys: as in the files; of "cleared" none.
         worker: the name of the worker that has claimed, or had, the tasks, or "".
+        who: "HOST:PID" of that one, which the entries say where a try has ended, or "".
         error: the text of what they failed with, or "".
         at: when the state of the last one changed, in seconds since the epoch, if that is known.
     """
@@ -31,6 +32,7 @@ class Happening(NamedTuple):
     what: str
     keys: list[str]
     worker: str = ""
+    who: str = ""
     error: str = ""
     at: float | None = None
 
@@ -81,8 +83,9 @@ class Witness:
                 elif type(before) is not dict:
                     before = {}
                 what, worker, error = _fate(before, entry)
+                who = str(entry.get("_worker", "")) if what in ("done", "failed") else ""
                 at = entry.get("_at") if what not in ("added", "changed") else None
-                yield Happening(what, [name_of(key)], worker, error, at if isinstance(at, int | float) else None)
+                yield Happening(what, [name_of(key)], worker, who, error, at if isinstance(at, int | float) else None)
             else:
                 yield Happening("put", [name_of(key)])
         for key in record.get("front", ()):
@@ -125,7 +128,7 @@ def _joined(happenings: Iterator[Happening]) -> Iterator[Happening]:
         if (
             last is not None
             and one.what != "cleared"
-            and (one.what, one.worker, one.error) == (last.what, last.worker, last.error)
+            and (one.what, one.worker, one.who, one.error) == (last.what, last.worker, last.who, last.error)
         ):
             last.keys.extend(one.keys)
             last = last._replace(at=max(filter(None, (last.at, one.at)), default=None))

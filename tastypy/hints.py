@@ -68,7 +68,10 @@ class _Compiler:
             if dataclasses.is_dataclass(hint) or _is_typeddict(hint):
                 return self._class(hint, place)
         what = f"field {place.removeprefix('.')!r} is {name_of(hint)}, whose" if place else "its"
-        message = f"{what} values JSON cannot hold exactly"
+        message = (
+            f"{what} values JSON cannot hold exactly; there may be dataclasses, TypedDicts, str, int, float, bool, None, Literal, "
+            "Any, lists, tuples, dicts with str keys, unions, and models of msgspec and pydantic, which hold more"
+        )
         raise TypeError(message)
 
     def _class(self, cls: type, place: str) -> Hint:

@@ -336,7 +336,8 @@ class Memory(Following[K, V]):
     def _write_past(self, wrong: WrongTypeError) -> TastypyError | None:
         """Write what is held behind others' values of a wrong type, which are not brought in; the next use finds them again."""
         store = self._store
-        log.warning("%s; what is held here is written all the same", wrong)
+        if self._holds():
+            log.warning("%s; what is held here is written all the same", wrong)
         try:
             news = store.news(locked=True)
             if news is not None:

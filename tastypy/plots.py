@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeGuard
 from tastypy import drawing, entries, files, workers
 from tastypy.changes import plain
 from tastypy.entries import Counts
-from tastypy.errors import MissingExtraError, PermissionDeniedError, StorageError
+from tastypy.exchange.places import Place, extra, written
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -113,41 +113,29 @@ def plot(tracker: ClaimedDict[Any], path: str | os.PathLike[str] | None = None) 
     require()
     figure = drawing.draw(facts_of(tracker))
     if place is not None:
-        _write(place, drawing.rendered(figure, os.path.splitext(place)[1][1:].lower()))
+        with written(place) as file:
+            file.write(drawing.rendered(figure, place.format))
     return figure
 
 
-def checked(path: str | os.PathLike[str]) -> str:
+def checked(path: str | os.PathLike[str]) -> Place:
     """Return where a picture is to be written.
 
     Raises:
         ValueError: its suffix says no format that there is.
     """
-    place = os.path.abspath(os.path.expanduser(os.fspath(path)))
+    place = files.absolute(path, "the path of a picture")
     suffix = os.path.splitext(place)[1]
     if suffix.lower() not in SUFFIXES:
         what = f"has the suffix {suffix}" if suffix else "has no suffix"
         message = f"{os.fspath(path)!r} {what}: a picture ends in {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}"
         raise ValueError(message)
-    return place
+    return Place(place, None, place, suffix[1:].lower())
 
 
 def require() -> None:
     """Raise MissingExtraError if what is drawn with is not installed."""
-    try:
-        drawing.load()
-    except ImportError as error:
-        message = f"pictures are drawn by matplotlib, which cannot be imported ({error}): pip install 'tastypy[plot]'"
-        raise MissingExtraError(message) from error
-
-
-def _write(place: str, data: bytes) -> None:
-    try:
-        files.write_output(place, data)
-    except OSError as error:
-        message = f"{place} cannot be written: {error.strerror}"
-        kind = PermissionDeniedError if isinstance(error, PermissionError) else StorageError
-        raise kind(message, place, error.errno) from error
+    extra("matplotlib", "plot")
 
 
 # --- counting

@@ -457,7 +457,7 @@ class ProgressTracker(ClaimedDict[K]):
         Raises:
             MissingExtraError: matplotlib is not installed.
             ValueError: the path ends in something else.
-            PermissionDeniedError, StorageError: the picture cannot be written there; what was there is as before.
+            StorageError, PathTakenError: the picture cannot be written there; what was there is as before.
         """
         from tastypy.plots import plot  # noqa: PLC0415 - seldom needed, and matplotlib, an extra, for nothing else
 

@@ -26,11 +26,7 @@ def codec_of(kind: Any, path: str) -> TypedCodec:
     try:
         hint = compile_hint(kind, _model)
     except (TypeError, RecursionError) as error:
-        message = (
-            f"type={name_of(kind)} cannot be the type of a POD's values: {error}; it may be made of dataclasses, TypedDicts, "
-            "str, int, float, bool, None, Literal, Any, lists, tuples, dicts with str keys, unions, and of models of msgspec "
-            "and pydantic, which hold more"
-        )
+        message = f"type={name_of(kind)} cannot be the type of a POD's values: {error}"
         raise TypeError(message) from error
     return TypedCodec(hint, path)
 
@@ -87,7 +83,7 @@ class TypedCodec(Codec):
                 f"{self._path}: {error}. It was stored without type=, or with another one: open the POD without it, and mend "
                 "or delete the value"
             )
-            raise WrongTypeError(message, self._path) from error
+            raise WrongTypeError(message, self._path) from error.__cause__
 
     def same(self, one: Any, other: Any) -> bool:
         """Tell whether two values of the memory are the same in a file."""

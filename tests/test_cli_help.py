@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import re
 import subprocess
 import sys
@@ -36,7 +37,14 @@ def test_the_help_of_each_command_has_examples_and_exit_codes(tastypy: Command, 
 def test_the_path_comes_first_and_has_one_name(name: str) -> None:
     parser = commands()[name]
     positional = [action for action in parser._actions if not action.option_strings]
+    if name == "import":  # from there to here, as all programs have it
+        positional.reverse()
     assert not positional or positional[0].metavar in ("PATH", "DIR", "DIRECTORY", "SHELL")
+    for action in parser._actions:
+        if action.metavar in ("PATH", "DIR", "DIRECTORY", "SOURCE", "TARGET", "FILE"):
+            assert callable(action.type)
+            with pytest.raises(argparse.ArgumentTypeError):
+                action.type("")
     assert all(action.help for action in parser._actions)
     options = {option: action for action in parser._actions for option in action.option_strings}
     for option, default in (("--json", False), ("--timeout", 300.0)):
@@ -122,6 +130,8 @@ def test_help_imports_nothing_that_only_one_command_needs() -> None:
         "tastypy.history",
         "tastypy.by_hand",
         "tastypy.doctor",
+        "tastypy.exchange.importing",
+        "tastypy.exchange.places",
     }
     assert extra.isdisjoint(out.split())
     assert cli.__name__ in out.split()

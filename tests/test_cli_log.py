@@ -15,7 +15,7 @@ import helpers
 import pytest
 from cli_helpers import PATIENCE, TASTYPY, Command, environment, in_process
 from helpers import append, end, hear, journal
-from tracker_programs import ask, start, worker_files
+from tracker_programs import ask, kill, start, worker_files
 
 from tastypy import POD, Tracker
 from tastypy import format as form
@@ -80,10 +80,33 @@ def test_of_a_tracker_it_tells_who_did_what_and_when(path: Path, tastypy: Comman
         assert (change["error"], change["worker"]["pid"]) == (tracker.refresh() and tracker["a"]["_error"], worker.pid)
         assert ask(worker, "claim") == "b"
         assert ask(worker, "done") == "done"
-        assert end(worker) == 0
-        for file in worker_files(path):  # the next worker removes it, and nobody knows any more who that was
+        assert ask(worker, "claim") == "a"
+        kill(worker)
+        for file in worker_files(path):  # as the next worker does
             file.unlink()
-        assert re.fullmatch(rf"5  {when}  done b by worker [0-9a-f]{{8}}", tastypy("log", path, "-n", "1").out.rstrip())
+        # what it had done tells who it was
+        lines = tastypy("log", path, "-n", "3").out.splitlines()
+        for line, expected in zip(
+            lines,
+            (rf"4  {when}  claimed b by {who}", rf"5  {when}  done b by {who}", rf"6  {when}  claimed a by {who}"),
+            strict=True,
+        ):
+            assert re.fullmatch(expected, line)
+
+
+def test_a_worker_of_which_nothing_is_known_has_its_name(path: Path, tastypy: Command) -> None:
+    with Tracker[str](path) as tracker:
+        tracker.add("a")
+        worker = start("obey", path)
+        assert ask(worker, "claim") == "a"
+        kill(worker)
+        (file,) = worker_files(path)
+        name = file.stem.partition("-")[2]
+        assert tastypy("log", path).out.splitlines()[1].endswith(f"claimed a by {os.uname().nodename}:{worker.pid}")
+        file.unlink()
+        assert tastypy("log", path).out.splitlines()[1].endswith(f"claimed a by worker {name[:8]}")
+        (change,) = json.loads(tastypy("log", path, "--json").out.splitlines()[1])["changes"]
+        assert change["worker"] == {"name": name, "host": None, "pid": None}
 
 
 def test_it_follows_over_folds_and_from_the_begin_of_the_journal(path: Path) -> None:
@@ -146,14 +169,14 @@ def test_what_happened_in_missing_batches_is_not_told_later(path: Path) -> None:
     with Tracker[str](path) as tracker, History(str(path)) as history:
         teller = _Teller(history, as_json=False)
         tracker.add_many(["a", "b"])
-        assert [teller.line(event) for event in history.new()] == ["1  -  added a, b"]
+        assert [teller.line(teller.hear(event)) for event in history.new()] == ["1  -  added a, b"]
         tracker.sync()
         for number in range(4):
             tracker.mark_done("a")
             tracker.update(b={"number": number})
             tracker.sync()
         tracker.update(a={"x": 1})
-        lines = [teller.line(event) for event in history.new()]
+        lines = [teller.line(teller.hear(event)) for event in history.new()]
         assert [line for line in lines if line.startswith("--")]
         assert (lines[-1], [line for line in lines if "done" in line]) == ("7  -  changed a", [])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -31,6 +32,7 @@ from tastypy import (
 )
 from tastypy import files as module
 from tastypy.exchange import copying
+from tastypy.exchange.rows import without_claim
 
 PROGRAMS = str(Path(__file__).with_name("exchange_programs.py"))
 
@@ -197,6 +199,22 @@ def test_claims_are_released_in_a_copy_without_a_try_wherever_they_stand(tmp_pat
         assert check(tmp_path / "copy.tracker") == []
         first.release()
         second.release()
+
+
+FIXTURES = Path(__file__).with_name("fixtures") / "1.0"
+KEPT = sorted(file.parent.name for file in FIXTURES.glob("*/.lock") if file.parent.name != "future")
+
+
+@pytest.mark.parametrize("name", KEPT)
+def test_every_directory_that_an_earlier_version_has_left_has_a_copy(tmp_path: Path, name: str) -> None:
+    shutil.copytree(FIXTURES / name, tmp_path / "old.pod")
+    before = files(tmp_path / "old.pod")
+    with POD[Any, Any](tmp_path / "old.pod", mode="r") as pod:
+        pod.copy_to(tmp_path / "copy.pod")
+        entries = {key: without_claim(value) for key, value in pod.items()}
+    assert files(tmp_path / "old.pod") == before
+    assert exactly(stored(tmp_path / "copy.pod")) == exactly(entries)
+    assert check(tmp_path / "copy.pod") == []
 
 
 # --- where it goes

@@ -1,38 +1,34 @@
-"""`tastypy export` and `import`, in processes of their own: what they print, write, and exit with."""
+"""`tastypy export` and `import`: what they print, write, and exit with."""
 
 from __future__ import annotations
 
 import json
 import os
 import pickle
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cli_helpers import Command, alone, bash, in_process
 from helpers import exactly, stored
 
 from tastypy import POD, check
-
-TASTYPY = [sys.executable, "-m", "tastypy"]
-
-
-def tastypy(*arguments: str | Path, **options: Any) -> tuple[int, str, str]:
-    command = [*TASTYPY, *map(str, arguments)]
-    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60, **options)
-    return done.returncode, done.stdout, done.stderr
 
 
 @pytest.fixture(autouse=True)
 def _there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, sys.path)))
     with POD[Any, Any]("my.pod") as pod:
         pod.update({"a": {"n": 1}, 2: "two"})
 
 
-def test_what_is_exported_is_imported() -> None:
+@pytest.fixture
+def tastypy(capsys: pytest.CaptureFixture[str]) -> Command:
+    """The command, run in this process."""
+    return in_process(capsys)
+
+
+def test_what_is_exported_is_imported(tastypy: Command) -> None:
     assert tastypy("export", "my.pod", "my.csv.gz") == (0, "2 entries of my.pod in my.csv.gz\n", "")
     assert tastypy("import", "my.csv.gz", "new.pod") == (0, "new.pod: 2 entries added\n", "")
     assert exactly(stored("new.pod")) == exactly(stored("my.pod"))
@@ -55,23 +51,31 @@ def test_what_is_exported_is_imported() -> None:
     }
 
 
-def test_entries_go_through_pipes_and_nothing_else_does() -> None:
+def test_entries_go_through_pipes_and_nothing_else_does(tastypy: Command) -> None:
     assert tastypy("export", "my.pod") == (0, '{"key":"a","value":{"n":1}}\n{"key":"#2","value":"two"}\n', "")
-    code, out, error = tastypy("export", "my.pod", "-", "--format", "json", "--json")
-    assert (code, json.loads(out)) == (0, {"a": {"n": 1}, "#2": "two"})
-    assert json.loads(error) == {"path": "my.pod", "target": "-", "format": "json", "entries": 2}
-    line = f"set -o pipefail; {' '.join(TASTYPY)} export my.pod --columns --key id | {' '.join(TASTYPY)} import - new.pod --columns --key id"
-    piped = subprocess.run(["bash", "-c", line], check=True, capture_output=True, text=True, timeout=60)
-    assert piped.stdout == "new.pod: 2 entries added\n"
+    for order in (
+        ["my.pod", "-", "--format", "json"],
+        ["my.pod", "--format", "json", "-"],
+        ["--format=json", "my.pod"],
+    ):
+        code, out, error = tastypy("export", *order, "--json")
+        assert (code, json.loads(out)) == (0, {"a": {"n": 1}, "#2": "two"})
+        assert json.loads(error) == {"path": "my.pod", "target": "-", "format": "json", "entries": 2}
+    piped = bash(
+        "set -o pipefail; tastypy export my.pod --columns --key id | tastypy import - new.pod --columns --key id"
+    )
+    assert (piped.returncode, piped.stdout, piped.stderr) == (0, "new.pod: 2 entries added\n", "")
     assert stored("new.pod") == {"a": {"n": 1}, 2: {"value": "two"}}
     with POD[Any, Any]("my.pod") as pod:
         pod.update({str(number): "x" * 1000 for number in range(2000)})
-    line = f"set -o pipefail; {' '.join(TASTYPY)} export my.pod | head -n 1"
-    piped = subprocess.run(["bash", "-c", line], check=False, capture_output=True, text=True, timeout=60)
-    assert (piped.stdout, piped.stderr) == ('{"key":"a","value":{"n":1}}\n', "")
+    piped = bash("tastypy export my.pod | head -n 1; echo ${PIPESTATUS[0]}")
+    assert (piped.stdout, piped.stderr) == ('{"key":"a","value":{"n":1}}\n141\n', "")
+    done = alone("export", "my.pod", "/dev/full", "--format", "csv")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "No space left on device" in done.stderr
 
 
-def test_a_copy_is_exported_by_its_name_and_replaces_nothing() -> None:
+def test_a_copy_is_exported_by_its_name_and_replaces_nothing(tastypy: Command) -> None:
     assert tastypy("export", "my.pod", "copy.pod") == (0, "2 entries of my.pod in copy.pod\n", "")
     assert exactly(stored("copy.pod")) == exactly(stored("my.pod"))
     assert check("copy.pod") == []
@@ -96,7 +100,7 @@ def test_a_copy_is_exported_by_its_name_and_replaces_nothing() -> None:
         (["import", "my.pod", "new.pod", "--format", "xml"], "invalid choice"),
     ],
 )
-def test_what_cannot_be_done_is_one_line_and_makes_no_pod(arguments: list[str], message: str) -> None:
+def test_what_cannot_be_done_is_one_line_and_makes_no_pod(tastypy: Command, arguments: list[str], message: str) -> None:
     Path("bad.jsonl").write_text("nonsense\n")
     Path("bad.pickle").write_bytes(pickle.dumps({}))
     before = sorted(os.listdir())
@@ -107,7 +111,7 @@ def test_what_cannot_be_done_is_one_line_and_makes_no_pod(arguments: list[str], 
     assert sorted(os.listdir()) == before
 
 
-def test_what_is_left_out_is_printed_and_the_exit_code_says_so() -> None:
+def test_what_is_left_out_is_printed_and_the_exit_code_says_so(tastypy: Command) -> None:
     Path("all.pickle").write_bytes(pickle.dumps({"good": 1, "bad": {1}}))
     code, out, error = tastypy("import", "all.pickle", "new.pod", "--unpickle", "--skip-unstorable")
     assert (code, error) == (1, "")
@@ -117,7 +121,7 @@ def test_what_is_left_out_is_printed_and_the_exit_code_says_so() -> None:
     assert stored("new.pod") == {"good": 1}
 
 
-def test_the_help_has_examples_and_the_fields_of_json() -> None:
+def test_the_help_has_examples_and_the_fields_of_json(tastypy: Command) -> None:
     for command in ("export", "import"):
         code, out, _ = tastypy(command, "--help")
         assert code == 0

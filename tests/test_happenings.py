@@ -106,6 +106,17 @@ def test_what_was_told_before_is_known() -> None:
         ]
 
 
+def test_who_ended_a_try_is_what_the_entry_says() -> None:
+    for before in ({}, claim(), None):
+        assert [fate(before, {**state, "_worker": "h:1"}).who for state in (DONE, FAILED)] == ["h:1", "h:1"]
+    assert fate({**DONE, "_worker": "h:1"}, {**DONE, "_worker": "h:1", "x": 1}).who == ""
+    (done,) = happened(
+        {},
+        {"put": {key: {**FRESH, **DONE, "_worker": f"h:{number}"} for key, number in {"a": 1, "b": 1, "c": 2}.items()}},
+    )
+    assert [(one.keys, one.who) for one in done] == [(["a", "b"], "h:1"), (["c"], "h:2")]
+
+
 def test_equal_fates_of_several_tasks_are_one() -> None:
     tasks = {key: {**FRESH} for key in "abc"}
     (added, claimed, cleared) = happened(

@@ -66,6 +66,7 @@ class Frozen:
 
     name: Final[str] = "frozen"
     points: tuple[Point, ...] = ()
+    count: int = field(init=False, default=0)
 
 
 @dataclass(eq=False)
@@ -200,7 +201,7 @@ def same(one: Any, other: Any) -> bool:
         (tuple[()], (), []),
         (tuple, (1, "a"), [1, "a"]),
         (Point, Point(1), {"x": 1, "y": 0.5}),
-        (Frozen, Frozen(points=(Point(1),)), {"name": "frozen", "points": [{"x": 1, "y": 0.5}]}),
+        (Frozen, Frozen(points=(Point(1),)), {"name": "frozen", "points": [{"x": 1, "y": 0.5}], "count": 0}),
         (Unequal, Unequal(1), {"x": 1}),
         (Summed, Summed([1, 2]), {"parts": [1, 2], "total": 3}),
         (Tree, Tree([Tree()], Tree()), None),

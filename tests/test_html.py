@@ -119,9 +119,9 @@ def test_long_keys_and_values_are_cut_before_they_are_written_out(pod: POD[Any, 
     pod["dict"] = {f"{number}": number for number in range(300_000)}
     pod["list"] = [[1.5] * 10] * 100_000
     pod["nested"] = nested
-    start = time.perf_counter()
+    start = time.process_time()
     html = pod._repr_html_()
-    assert time.perf_counter() - start < 0.1
+    assert time.process_time() - start < 0.5
     assert len(html) < 6000
     rows = Page(html).rows[1:]
     assert all(len(cell) <= 120 for row in rows for cell in row)
@@ -183,10 +183,12 @@ def test_looking_changes_nothing(pod: POD[Any, Any]) -> None:
 def test_a_million_entries_take_no_longer_than_ten(pod: POD[Any, Any]) -> None:
     pod.hold()
     dict.update(pod, dict.fromkeys(range(1_000_000), "x"))  # in memory only, since it is that which is looked at
-    start = time.perf_counter()
-    html = pod._repr_html_()
-    assert time.perf_counter() - start < 0.05
-    assert "999,990 more" in html
+    took = []
+    for _ in range(5):
+        start = time.process_time()
+        assert "999,990 more" in pod._repr_html_()
+        took.append(time.process_time() - start)
+    assert min(took) < 0.01, "to go over all of them takes more than that"
     dict.clear(pod)
 
 

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
+import subprocess
+import sys
+import threading
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
@@ -11,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import Opener, exactly, files, stored
-from typed_values import Page, Result, Step, add_one
+from helpers import Opener, end, exactly, files, hear, start, stored, tell
+from typed_values import Page, Positive, Result, Step, add_one
 
 from tastypy import POD, TastypyError, Tracker, UnstorableTypeError, UnstorableValueError, WrongTypeError
 
@@ -129,6 +133,31 @@ def test_an_object_that_is_mutated_in_place_is_committed_by_its_key_and_stays_th
         assert results["a"] is mine
         plain.refresh()
         assert plain["a"]["score"] == score
+
+
+@pytest.mark.parametrize("held", [False, True])
+def test_what_it_is_mutated_into_is_made_what_the_file_has(
+    results: POD[str, Result], opened: Opener, held: bool
+) -> None:
+    results["a"] = Result(1)
+    if held:
+        results.hold()
+        results["a"] = Result(1)
+    results["a"].more = (1, 2)
+    if held:
+        results.unhold()
+    else:
+        results.update("a")
+    assert exactly(results) == exactly(opened(type=Result)) == exactly({"a": Result(1, more=[1, 2])})
+
+
+def test_an_object_that_is_mutated_into_what_its_class_refuses_is_not_stored(opened: Opener) -> None:
+    pod = opened(type=Positive)
+    pod["a"] = Positive(1)
+    pod["a"].number = -1
+    with pytest.raises(WrongTypeError, match="the value of 'a' is not what Positive takes: ValueError: it is negative"):
+        pod.update("a")
+    assert opened(type=Positive) == {"a": Positive(1)}
 
 
 def test_default_converts_what_stands_where_the_type_leaves_it_open(opened: Opener) -> None:
@@ -281,7 +310,7 @@ def test_a_directory_with_another_value_is_not_opened_and_stays_as_it_is(
 
 
 def test_a_refresh_that_meets_another_value_changes_nothing_and_the_one_after_it_is_mended_all(
-    results: POD[str, Result], plain: POD[str, Any]
+    results: POD[str, Result], plain: POD[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     results["a"] = Result(1)
     plain.update(b={"score": 2})
@@ -299,6 +328,7 @@ def test_a_refresh_that_meets_another_value_changes_nothing_and_the_one_after_it
             change()
         assert dict(results.items()) == {"a": Result(1)}
     assert files(Path(results.path)) == before
+    assert caplog.text == ""
     plain["a"] = {"score": 5}  # the value before it stays in the journal, and does not count
     assert results.refresh() == {"a", "b", "c"}
     results["d"] = Result(4)
@@ -326,6 +356,15 @@ def test_a_bad_value_that_is_gone_by_the_time_of_the_refresh_is_none(
     there = {"put": {"a": Result(3), **rest}, "del and put": {**rest, "a": Result(3)}}.get(mend, rest)
     assert list(results.items()) == list({**there, **({"h": Result(9)} if held else {})}.items())
     assert changed == ({"a", "b"} if mend == "clear" else {"a"})
+
+
+def test_an_empty_pod_stays_empty_where_all_that_is_new_is_bad(results: POD[str, Result], plain: POD[str, Any]) -> None:
+    for _ in range(3):
+        plain["a"] = {"score": "x"}
+        plain.sync()
+    with pytest.raises(WrongTypeError, match="the value of 'a'"):
+        results.refresh()
+    assert results == {}
 
 
 def test_a_refresh_over_folds_tells_the_keys_that_changed_and_no_others(
@@ -378,6 +417,35 @@ def test_what_is_held_gets_written_whatever_others_wrote(
         assert list(results) == ["a", "more", "new", "b"]
     plain.sync()
     assert plain.check() == []
+
+
+def test_what_is_held_gets_written_after_a_wait_for_the_lock_and_a_look_at_what_is_bad(
+    results: POD[str, Result], plain: POD[str, Any]
+) -> None:
+    results.hold()
+    results["new"] = Result(1)
+    plain["bad"] = "bad"
+    holder = start("stand_in_transaction", results.path)
+    assert hear(holder) == "inside"
+    threading.Timer(0.1, tell, [holder]).start()
+    results.unhold()
+    assert end(holder) == 0
+    assert list(stored(results.path)) == ["bad", "inside", "new"]
+
+
+def test_what_is_held_gets_written_at_exit_whatever_others_wrote(path: Path) -> None:
+    program = f"""
+from typed_values import *
+pod = POD({str(path)!r}, type=Result)
+pod.hold()
+pod["new"] = Result(1)
+POD({str(path)!r})["bad"] = "bad"
+"""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, check=True, timeout=60, capture_output=True)
+    assert b"the value of 'bad' must be Result, not 'bad'" in done.stderr
+    assert b"what is held here is written all the same" in done.stderr
+    assert list(stored(path)) == ["bad", "new"]
 
 
 def test_a_held_value_over_a_bad_one_wins(results: POD[str, Result], plain: POD[str, Any]) -> None:

@@ -33,6 +33,18 @@ class Result:
     more: Any = None
 
 
+@dataclass
+class Positive:
+    """A value that checks itself."""
+
+    number: int
+
+    def __post_init__(self) -> None:
+        if self.number < 0:
+            message = "it is negative"
+            raise ValueError(message)
+
+
 class Page(TypedDict):
     """A value that is a dict."""
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 _SHELLS = ("bash", "zsh", "fish")
 _DIRECTORIES = {"PATH", "DIR", "DIRECTORY"}  # what the arguments are called that are one
-_FILES = {"FILE"}
+_FILES = {"FILE", "SOURCE", "TARGET"}
 
 
 def add(commands: Commands, whole: Parser) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tastypy.commands.parsing import DONE, PROBLEMS, Commands, command, positive
+from tastypy.commands.parsing import DONE, PROBLEMS, Commands, command, place, positive
 
 if TYPE_CHECKING:
     import argparse
@@ -30,10 +30,15 @@ and devices are left out. A name that is not UTF-8 gets the key ("bytes", its pe
 """,
     )
     parser.add_argument(
-        "directory", nargs="?", metavar="DIRECTORY", help="what to read (default: the standard library of this Python)"
+        "directory",
+        nargs="?",
+        type=place,
+        metavar="DIRECTORY",
+        help="what to read (default: the standard library of this Python)",
     )
     parser.add_argument(
         "--pod",
+        type=place,
         metavar="PATH",
         help="where to put the tracker; if it is there, go on with it (default: a new temporary directory)",
     )

@@ -7,7 +7,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from tastypy import POD
-from tastypy.commands.parsing import DONE, PROBLEMS, Commands, command
+from tastypy.commands.output import json_object, path_text
+from tastypy.commands.parsing import DONE, PROBLEMS, Commands, add_json, add_path, add_timeout, command, place
 
 if TYPE_CHECKING:
     import argparse
@@ -23,7 +24,7 @@ _EXPORT_JSON = """\
 """
 _IMPORT_JSON = """\
 --json prints one object, in one line:
-  source, path       where the entries came from, and the POD
+  path, source       the POD, and where its entries came from
   added, replaced    how many are new, and how many took the place of one that was there
   skipped            how many were left out since there was one already
   unstorable         of each one that was left out since JSON cannot hold it, what is wrong with it; texts
@@ -61,13 +62,19 @@ With .gz behind the suffix, json, jsonl and csv are compressed. `tastypy import`
 {_KEYS}""",
         _EXPORT_JSON,
     )
-    parser.add_argument("path", metavar="PATH", help="the POD's directory")
+    parser.options_first = True
+    add_path(parser)
     parser.add_argument(
-        "target", metavar="TARGET", nargs="?", default=_STREAM, help="where to (default: -, standard output, as jsonl)"
+        "target",
+        metavar="TARGET",
+        type=place,
+        nargs="?",
+        default=_STREAM,
+        help="where to (default: -, standard output, as jsonl)",
     )
     parser.add_argument("--format", choices=("json", "jsonl", "csv", "parquet", "pod"), help="of TARGET")
     _add_columns(parser, "give each field of a dict a column of its own; any other value is in the column value")
-    parser.add_argument("--json", action="store_true", help="say what was done as JSON, for scripts")
+    add_json(parser, "say what was done as JSON, for scripts")
     parser.set_defaults(run=partial(_export, parser))
 
 
@@ -95,8 +102,8 @@ The last four need --unpickle, since unpickling runs whatever the writer of the 
 {_KEYS}""",
         _IMPORT_JSON,
     )
-    parser.add_argument("source", metavar="SOURCE", help="what to read (-: standard input, as jsonl)")
-    parser.add_argument("path", metavar="PATH", help="the POD's directory")
+    parser.add_argument("source", metavar="SOURCE", type=place, help="what to read (-: standard input, as jsonl)")
+    add_path(parser)
     parser.add_argument(
         "--format",
         choices=("json", "jsonl", "csv", "parquet", "pod", "2017", "shelve", "sqlitedict", "diskcache", "pickle"),
@@ -114,7 +121,8 @@ The last four need --unpickle, since unpickling runs whatever the writer of the 
     parser.add_argument(
         "--skip-unstorable", action="store_true", help="leave out what JSON cannot hold, and print what that is"
     )
-    parser.add_argument("--json", action="store_true", help="say what was done as JSON, for scripts")
+    add_json(parser, "say what was done as JSON, for scripts")
+    add_timeout(parser)
     parser.set_defaults(run=_import)
 
 
@@ -127,6 +135,7 @@ def _add_columns(parser: argparse.ArgumentParser, what: str) -> None:
 
 def _export(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
     from tastypy.exchange import places  # noqa: PLC0415 - the other commands do not need it
+    from tastypy.screen import printable  # noqa: PLC0415 - as above
 
     streamed = options.target == _STREAM
     kind = options.format or ("jsonl" if streamed else None)
@@ -147,15 +156,15 @@ def _export(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int
             count = export(pod, target, format=kind, columns=options.columns, key=options.key)
     said = sys.stderr if streamed else sys.stdout
     if options.json:
-        summary = {"path": options.path, "target": options.target, "format": kind, "entries": count}
-        print(_as_json(summary), file=said)
+        print(json_object(options.path, target=path_text(options.target), format=kind, entries=count), file=said)
     elif not streamed:
-        print(f"{_entries(count)} of {options.path} in {options.target}")
+        print(printable(f"{_entries(count)} of {options.path} in {options.target}"))
     return DONE
 
 
 def _import(options: argparse.Namespace) -> int:
     from tastypy.exchange import importing  # noqa: PLC0415 - the other commands do not need it
+    from tastypy.screen import printable  # noqa: PLC0415 - as above
 
     streamed = options.source == _STREAM
     parcel = importing.read(
@@ -168,25 +177,21 @@ def _import(options: argparse.Namespace) -> int:
         unpickle=options.unpickle,
         skip_unstorable=options.skip_unstorable,
     )
-    with POD[Any, Any](options.path) as pod:  # only now, so that none is made for what cannot be imported
+    with POD[Any, Any](
+        options.path, timeout=options.timeout
+    ) as pod:  # only now, so that none is made for what cannot be imported
         done = importing.store(pod, parcel)
     if options.json:
-        print(_as_json({"source": options.source, "path": options.path, **done._asdict()}))
+        print(json_object(options.path, source=path_text(options.source), **done._asdict()))
     else:
         for what in done.unstorable:
-            print(f"left out: {what}")
+            print(printable(f"left out: {what}"))
         parts = [f"{_entries(done.added)} added"]
         parts += [f"{done.replaced:,} replaced"] if done.replaced else []
         parts += [f"{done.skipped:,} left as they were"] if done.skipped else []
         parts += [f"{len(done.unstorable):,} left out, which JSON cannot hold"] if done.unstorable else []
-        print(f"{options.path}: {', '.join(parts)}")
+        print(printable(f"{options.path}: {', '.join(parts)}"))
     return PROBLEMS if done.unstorable else DONE
-
-
-def _as_json(summary: dict[str, Any]) -> str:
-    import json  # noqa: PLC0415 - seldom needed; orjson has no way to write the path of a file that is not UTF-8
-
-    return json.dumps(summary)
 
 
 def _entries(count: int) -> str:

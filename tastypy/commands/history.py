@@ -13,7 +13,7 @@ _JSON = """\
 --json prints one object a line:
   batch, time  its number, and when it was (seconds since the epoch), or null
   changes      a list; of each: what (as above), keys (as in the files), error (a text, "" without one), and worker, of whoever
-               has or had a task: name, host, pid (null if they are not known any more); or null
+               has or had a task: name, host, pid (each null if it is not known); or null
 or, where batches could not be read, {"missing": [FIRST, LAST]}, or, where one was taken back since its commit failed,
 {"revoked": NUMBER}.
 

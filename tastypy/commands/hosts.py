@@ -7,7 +7,7 @@ import re
 import sys
 from functools import partial
 
-from tastypy.commands.parsing import DONE, PROBLEMS, Commands, command, seconds
+from tastypy.commands.parsing import DONE, PROBLEMS, Commands, command, place, seconds
 
 _JSON = """\
 --json prints one object, in one line; what --peer has to say before, it says on standard error:
@@ -52,7 +52,9 @@ the next one.
 """,
         _JSON,
     )
-    parser.add_argument("path", metavar="DIR", help="a directory on the file system, in which you may write")
+    parser.add_argument(
+        "path", metavar="DIR", type=place, help="a directory on the file system, in which you may write"
+    )
     parser.add_argument(
         "--peer",
         nargs="?",

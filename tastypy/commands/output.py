@@ -14,4 +14,9 @@ def json_line(value: Any) -> str:
 
 def json_object(path: str, **fields: Any) -> str:
     """Return the JSON of an object about a directory, in one line; bytes of its path that are no text are escaped."""
-    return json_line({"path": path.encode(errors="backslashreplace").decode(), **fields})
+    return json_line({"path": path_text(path), **fields})
+
+
+def path_text(path: str) -> str:
+    """Return a path as text that UTF-8 has."""
+    return path.encode(errors="backslashreplace").decode()

@@ -62,7 +62,7 @@ def command(commands: Commands, name: str, summary: str, description: str, more:
 
 def add_path(parser: argparse.ArgumentParser, what: str = "the POD's directory") -> None:
     """Add PATH, which completion of a shell knows by its name."""
-    parser.add_argument("path", metavar="PATH", type=_path, help=what)
+    parser.add_argument("path", metavar="PATH", type=place, help=what)
 
 
 def add_json(parser: argparse.ArgumentParser, what: str = "print all of it as JSON, for scripts") -> None:
@@ -81,7 +81,8 @@ def add_timeout(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _path(text: str) -> str:
+def place(text: str) -> str:
+    """Read a path, which is not empty."""
     if not text:
         raise argparse.ArgumentTypeError("the path is empty")
     return text

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from tastypy.commands.parsing import DONE, command
+from tastypy.commands.parsing import DONE, add_path, command
 
 if TYPE_CHECKING:
     from tastypy.commands.parsing import Commands
@@ -24,7 +24,7 @@ matplotlib (pip install 'tastypy[plot]'), and only reads, so it may be drawn whi
   tastypy plot my.tracker -o progress.svg
 """,
     )
-    parser.add_argument("path", metavar="PATH", help="the tracker's directory")
+    add_path(parser, "the tracker's directory")
     parser.add_argument(
         "-o",
         "--output",
@@ -48,10 +48,11 @@ def _output(text: str) -> str:
 
 def _plot(options: argparse.Namespace) -> int:
     from tastypy.plots import require  # noqa: PLC0415 - the other commands do not need it
+    from tastypy.screen import printable  # noqa: PLC0415 - as above
     from tastypy.status import opened  # noqa: PLC0415 - as above
 
     require()  # before a large tracker is read for nothing
     with opened(options.path) as tracker:
         tracker.plot(options.output)
-        print(f"{options.output}: {len(tracker):,} tasks, {tracker.num_done():,} done")
+        print(f"{printable(options.output)}: {len(tracker):,} tasks, {tracker.num_done():,} done")
     return DONE
