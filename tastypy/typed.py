@@ -85,6 +85,10 @@ class TypedCodec(Codec):
             )
             raise WrongTypeError(message, self._path) from error.__cause__
 
+    def from_plain(self, key: Any, value: Any) -> Any:
+        """Return the value of a key for the memory, given what JSON has for it, by whomever; WrongTypeError if it is not of the type."""
+        return self._load(value, key)
+
     def same(self, one: Any, other: Any) -> bool:
         """Tell whether two values of the memory are the same in a file."""
         try:

@@ -219,6 +219,10 @@ class Codec:
         """Return the value of a key for the memory, given the one that a file has."""
         return value
 
+    def from_plain(self, _: Any, value: Any) -> Any:
+        """Return the value of a key for the memory, given what JSON has for it, by whomever."""
+        return value
+
     def same(self, one: Any, other: Any) -> bool:
         """Tell whether two values of the memory are the same in a file."""
         if one != other:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
@@ -12,6 +13,7 @@ from tastypy.errors import (
     ExchangeError,
     UnstorableTypeError,
     UnstorableValueError,
+    WrongTypeError,
 )
 from tastypy.exchange.methods import Imported
 from tastypy.exchange.places import READ, Place, place_of
@@ -19,7 +21,7 @@ from tastypy.exchange.reading import Options, source_of
 from tastypy.exchange.rows import without_claim
 from tastypy.layers import Layer
 from tastypy.reading import without_collector
-from tastypy.values import encode_key, encode_value, type_of_default
+from tastypy.values import PLAIN, Codec, encode_key, encode_value, type_of_default
 
 if TYPE_CHECKING:
     from tastypy.pod import PersistentOrderedDict
@@ -64,17 +66,39 @@ def read(
     unpickle: bool = False,
     skip_unstorable: bool = False,
     default: type_of_default = None,
+    codec: Codec = PLAIN,
 ) -> Parcel:
-    """Read everything that is to be imported, and store nothing; see `POD.import_from`."""
+    """Read everything that is to be imported, and store nothing; see `POD.import_from`. `default` and `codec` are the POD's."""
     if existing not in EXISTING:
         message = f"existing must be one of {', '.join(EXISTING)}, not {existing!r}"
         raise ValueError(message)
     place = place_of(source, format, READ)
     options = Options(columns=columns, key=key, table=table, unpickle=unpickle)
-    return without_collector(partial(_read, place, options, existing, default, skip_unstorable=skip_unstorable))
+    return without_collector(
+        partial(_read, place, options, existing, partial(_stored, codec, default), skip_unstorable=skip_unstorable)
+    )
 
 
-def _read(place: Place, options: Options, existing: str, default: type_of_default, *, skip_unstorable: bool) -> Parcel:
+_PLAIN_TYPES = (dict, list, str, int, float, bool, type(None))
+
+
+def _stored(codec: Codec, default: type_of_default, key: Any, value: Any) -> tuple[bytes, Any]:
+    """Return the JSON of a value, and that value for the memory."""
+    if not codec.typed:
+        return encode_value(value, default, f"the value of {key!r}")
+    if type(value) in _PLAIN_TYPES:  # else it was pickled as an object
+        value = codec.from_plain(key, value)
+    return codec.encode(value, default, key)
+
+
+def _read(
+    place: Place,
+    options: Options,
+    existing: str,
+    stored: Callable[[Any, Any], tuple[bytes, Any]],
+    *,
+    skip_unstorable: bool,
+) -> Parcel:
     found = source_of(place, options)
     items: dict[Any, Any] = {}
     texts: dict[Any, tuple[bytes, bytes]] = {}
@@ -84,8 +108,8 @@ def _read(place: Place, options: Options, existing: str, default: type_of_defaul
     for number, name, value in found.entries:
         try:
             text = encode_key(name)
-            body, copy = encode_value(without_claim(value), default, f"the value of {name!r}")
-        except (UnstorableTypeError, UnstorableValueError) as error:
+            body, copy = stored(name, without_claim(value))
+        except (UnstorableTypeError, UnstorableValueError, WrongTypeError) as error:
             what = f"{place.name}, {found.unit} {number}: {error.message}"
             if not skip_unstorable:
                 message = f"{what}; or leave such entries out, with skip_unstorable=True (--skip-unstorable); nothing was imported"

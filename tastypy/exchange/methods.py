@@ -21,7 +21,7 @@ class Imported(NamedTuple):
         added: how many entries are new.
         replaced: how many took the place of one that was there, in the POD or earlier in the source.
         skipped: how many were left out since there was one already.
-        unstorable: of each entry that was left out since JSON cannot hold it, what is wrong with it.
+        unstorable: of each entry that was left out since it cannot be stored, what is wrong with it.
     """
 
     added: int
@@ -136,13 +136,14 @@ class Exchanged(SharedDict[K, V]):
             table: of sqlitedict, if there are several.
             unpickle: must be True for "shelve", "sqlitedict", "diskcache" and "pickle": unpickling runs what the writer of the
                 data wants to be run.
-            skip_unstorable: whether to leave out entries that JSON cannot hold, which is an error otherwise. What `default` of
+            skip_unstorable: whether to leave out entries that cannot be stored, which is an error otherwise. What `default` of
                 this POD converts is no such entry.
 
         Raises:
             ExchangeError: the source cannot be read; the message has file, line or entry, and what to do.
             DuplicateKeyError: a key is there already, or twice in the source, and `existing` is "error".
             UnstorableTypeError, UnstorableValueError: JSON cannot hold a key or a value exactly.
+            WrongTypeError: a value is not of the `type` of this POD.
             MissingExtraError: the format needs a package that is not installed.
             And what an `update` raises.
         """
@@ -159,6 +160,7 @@ class Exchanged(SharedDict[K, V]):
             unpickle=unpickle,
             skip_unstorable=skip_unstorable,
             default=self._default,
+            codec=self._codec,
         )
         return importing.store(self._pod(), parcel)
 

@@ -7,11 +7,14 @@ field of a value that is a dict, and `value` for any other value.
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tastypy import files
 from tastypy.errors import ExchangeError
 from tastypy.values import encode_key, encode_value, loads
+
+if TYPE_CHECKING:
+    from tastypy.pod import PersistentOrderedDict
 
 VALUE = "value"
 _TOKEN = 16  # characters of the token of a claim
@@ -21,6 +24,19 @@ def spelled(key: Any) -> str:
     """Return a key as files spell it: a str is itself, any other key is `#` and its JSON, as is a str that begins with `#`."""
     name: str = key if type(key) is str and key[:1] != "#" else loads(encode_key(key))
     return name
+
+
+def plain_items(pod: PersistentOrderedDict[Any, Any]) -> dict[Any, Any]:
+    """Return all entries, as they are at one moment, with values as JSON has them, whatever objects the memory has.
+
+    Raises what an assignment does: a value may have been mutated.
+    """
+    pod.refresh()
+    items = pod.copy()
+    codec, default = pod._codec, pod._default  # noqa: SLF001 - users cannot ask for the JSON of a value
+    if not codec.typed and default is None:
+        return items  # whoever writes them encodes them
+    return {key: loads(codec.encode_again(value, default, key)[0]) for key, value in items.items()}
 
 
 def text_of(key: Any, value: Any) -> bytes:

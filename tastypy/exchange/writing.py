@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from tastypy.errors import ExchangeError
 from tastypy.exchange import places
 from tastypy.exchange.places import extra
-from tastypy.exchange.rows import VALUE, columns_of, fields_of, spelled, text_of
+from tastypy.exchange.rows import VALUE, columns_of, fields_of, plain_items, spelled, text_of
 from tastypy.exchange.types import BOOL, FLOAT, INT, NULL, STR, UNSIGNED, ListOf, MixedTypesError, Struct, Type, type_of
 from tastypy.values import encode_key
 
@@ -41,8 +41,7 @@ def export(
     write = _WRITERS[place.format]
     if place.format == "parquet":
         extra("pyarrow", "parquet")  # before a file is made
-    pod.refresh()
-    items = pod.copy()
+    items = plain_items(pod)
     with places.written(place) as file:
         write(items, file, columns, key)
     return len(items)
