@@ -78,9 +78,9 @@ class TypedCodec(Codec):
             text, copy = encode_value(value, default, f"the value of {key!r}")
             return text, self._load(copy, key)
 
-    def as_in_files(self, items: dict[Any, Any]) -> dict[Any, Any]:
-        """Return items of the memory with values as files have them; raise what `encode` does."""
-        return {key: self._encode(value, None, key)[2] for key, value in items.items()}
+    def as_in_files(self, items: dict[Any, Any], default: type_of_default) -> dict[Any, Any]:
+        """Return items of the memory, which may have been mutated, with values as files have them; raise what `encode` does."""
+        return {key: self._encode(value, default, key)[2] for key, value in items.items()}
 
     def decode(self, key: Any, value: Any) -> Any:
         """Return the value of a key for the memory, given the one that a file has.

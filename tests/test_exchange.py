@@ -12,6 +12,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ from tastypy import (
     Tracker,
     UnstorableTypeError,
     UnstorableValueError,
+    WrongTypeError,
 )
 
 TEXTS = ("json", "jsonl", "csv")
@@ -513,3 +515,48 @@ def test_a_package_that_is_missing_is_named_with_the_command_that_installs_it(
     with pytest.raises(ValueError, match="library must be"):
         pages.to_dataframe("excel")  # type: ignore[arg-type]  # that is refused
     assert not (tmp_path / "out.parquet").exists()
+
+
+# --- values with a type
+
+
+@dataclass
+class Page:
+    """What a typed POD has."""
+
+    status: int
+    tags: list[str] = field(default_factory=list)
+
+
+def test_values_with_a_type_go_out_as_json_and_come_in_as_what_they_are(path: Path, tmp_path: Path) -> None:
+    pages = {"/": Page(200, ["a"]), "/gone": Page(404)}
+    with POD[str, Page](path, type=Page) as pod, POD[str, Page](tmp_path / "other.pod", type=Page) as other:
+        pod.update(pages)
+        for name in TEXTS:
+            pod.export_to(tmp_path / f"pages.{name}")
+            assert other.import_from(tmp_path / f"pages.{name}") == (2, 0, 0, ())
+            assert other == pages
+            other.clear()
+        assert (tmp_path / "pages.jsonl").read_text().splitlines()[
+            1
+        ] == '{"key":"/gone","value":{"status":404,"tags":[]}}'
+        pod.export_to(tmp_path / "rows.csv", columns=True)
+        assert (tmp_path / "rows.csv").read_bytes() == b'key,status,tags\r\n/,200,"[""a""]"\r\n/gone,404,[]\r\n'
+        pickled = write(tmp_path / "in.pickle", pickle.dumps({"object": Page(1), "plain": {"status": 2}}))
+        other.import_from(pickled, unpickle=True)
+        assert other == {"object": Page(1), "plain": Page(2)}
+        pod.copy_to(tmp_path / "copy.pod")
+    assert stored(tmp_path / "copy.pod") == {"/": {"status": 200, "tags": ["a"]}, "/gone": {"status": 404, "tags": []}}
+
+
+def test_a_value_of_another_type_is_refused_with_its_place_or_left_out(path: Path, tmp_path: Path) -> None:
+    source = write(tmp_path / "in.json", '{"good":{"status":1},"bad":{"status":"high"}}')
+    with POD[str, Page](path, type=Page) as pod:
+        with pytest.raises(
+            WrongTypeError, match=r"entry 2: the value of 'bad': field 'status' must be int, not 'high'"
+        ):
+            pod.import_from(source)
+        assert pod == {}
+        done = pod.import_from(source, skip_unstorable=True)
+        assert (done.added, len(done.unstorable)) == (1, 1)
+        assert pod == {"good": Page(1)}

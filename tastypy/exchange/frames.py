@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from tastypy.exchange.places import extra
-from tastypy.exchange.rows import columns_of
+from tastypy.exchange.rows import columns_of, items_of
 from tastypy.exchange.types import BOOL, FLOAT, INT, NULL, STR, UNSIGNED, ListOf, MixedTypesError, Struct, Type, type_of
 from tastypy.values import name_of
 
@@ -29,8 +29,7 @@ def dataframe(pod: PersistentOrderedDict[Any, Any], library: str, *, key: str) -
         message = f'library must be "pandas" or "polars", not {library!r}'
         raise ValueError(message)
     module = extra(library, library)
-    pod.refresh()
-    items = pod._codec.as_in_files(pod.copy())  # noqa: SLF001 - what is public has objects
+    items = items_of(pod)
     columns = {key: _keys(items), **columns_of(items, key)}
     make = _pandas_series if library == "pandas" else _polars_series
     return module.DataFrame({name: make(module, values) for name, values in columns.items()})

@@ -68,7 +68,7 @@ def read(
     default: type_of_default = None,
     codec: Codec = PLAIN,
 ) -> Parcel:
-    """Read everything that is to be imported, and store nothing; see `POD.import_from`."""
+    """Read everything that is to be imported, and store nothing; see `POD.import_from`. `default` and `codec` are the POD's."""
     if existing not in EXISTING:
         message = f"existing must be one of {', '.join(EXISTING)}, not {existing!r}"
         raise ValueError(message)

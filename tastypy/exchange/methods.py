@@ -21,7 +21,7 @@ class Imported(NamedTuple):
         added: how many entries are new.
         replaced: how many took the place of one that was there, in the POD or earlier in the source.
         skipped: how many were left out since there was one already.
-        unstorable: of each entry that was left out since JSON cannot hold it, what is wrong with it.
+        unstorable: of each entry that was left out since it cannot be stored, what is wrong with it.
     """
 
     added: int

@@ -6,15 +6,24 @@ field of a value that is a dict, and `value` for any other value.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tastypy import files
 from tastypy.errors import ExchangeError
 from tastypy.exact import parse
 from tastypy.values import encode_value
 
+if TYPE_CHECKING:
+    from tastypy.pod import PersistentOrderedDict
+
 VALUE = "value"
 _TOKEN = 16  # characters of the token of a claim
+
+
+def items_of(pod: PersistentOrderedDict[Any, Any]) -> dict[Any, Any]:
+    """Return all entries of a POD, as they are at one moment, with values as files have them."""
+    pod.refresh()
+    return pod._codec.as_in_files(pod.copy(), pod._default)  # noqa: SLF001 - what is public has objects
 
 
 def text_of(key: Any, value: Any) -> bytes:

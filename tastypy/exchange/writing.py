@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from tastypy.errors import ExchangeError
 from tastypy.exchange import places
 from tastypy.exchange.places import extra
-from tastypy.exchange.rows import VALUE, columns_of, fields_of, text_of
+from tastypy.exchange.rows import VALUE, columns_of, fields_of, items_of, text_of
 from tastypy.exchange.types import BOOL, FLOAT, INT, NULL, STR, UNSIGNED, ListOf, MixedTypesError, Struct, Type, type_of
 from tastypy.values import encode_key, name_of
 
@@ -41,8 +41,7 @@ def export(
     write = _WRITERS[place.format]
     if place.format == "parquet":
         extra("pyarrow", "parquet")  # before a file is made
-    pod.refresh()
-    items = pod._codec.as_in_files(pod.copy())  # noqa: SLF001 - what is public has objects
+    items = items_of(pod)
     with places.written(place) as file:
         write(items, file, columns, key)
     return len(items)
