@@ -54,6 +54,10 @@ _before, _directory = os.getcwd(), tempfile.TemporaryDirectory()
 os.chdir(_directory.name)
 """
 doctest_global_cleanup = """
+import tastypy
+for _each in list(globals().values()):
+    if isinstance(_each, tastypy.POD):
+        _each.close()
 os.chdir(_before)
 _directory.cleanup()
 """

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from tastypy import files, workers
 from tastypy.entries import FRESH, RESERVED, Entry
 from tastypy.errors import UnstorableTypeError, UnstorableValueError, explained
+from tastypy.exact import parse
 from tastypy.pod import POD, require
 from tastypy.values import encode_value, key_of, name_of
 
@@ -56,23 +57,11 @@ def parsed(text: str) -> Any:
         UnstorableValueError: it is no JSON, or has a key twice.
     """
     try:
-        return json.loads(text, object_pairs_hook=_object)
+        return parse(text)
     except ValueError as error:
         shown = text if len(text) <= 60 else f"{text[:57]}..."
         message = f"{shown!r} is no JSON: {error}; --str stores a text as it is"
         raise UnstorableValueError(message) from error
-    except RecursionError as error:
-        message = "the JSON is nested too deep"
-        raise UnstorableValueError(message) from error
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        message = f"the key {next(name for name in names if names.count(name) > 1)!r} is there twice"
-        raise ValueError(message)
-    return found
 
 
 def assign(path: str, name: str, value: Any, *, create: bool, timeout: float) -> None:

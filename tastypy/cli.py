@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import codecs
 import io
 import os
@@ -22,7 +21,7 @@ from tastypy.commands import (
     storage,
     tasks,
 )
-from tastypy.commands.parsing import EXIT_CODES, IMPOSSIBLE, INTERRUPTED, UNHEARD, Parser
+from tastypy.commands.parsing import EXIT_CODES, IMPOSSIBLE, INTERRUPTED, UNHEARD, Help, Parser
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -100,7 +99,7 @@ def parser() -> Parser:
         prog="tastypy",
         description="A dict in a directory of JSON files that many processes may share, and no crash can hurt.",
         epilog=EXIT_CODES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=Help,
     )
     whole.add_argument("--version", action="version", version=f"tastypy {__version__}")
     commands = whole.add_subparsers(title="commands", required=True, metavar="COMMAND")

@@ -20,8 +20,9 @@ class Happening(NamedTuple):
     """Something that was done to keys by a batch.
 
     Attributes:
-        what: "put", which may be a task of which nothing more is known, "deleted", "cleared", or "moved" to the front; of tasks "added", "claimed", "done", "failed", "released",
-            "aborted", "unaborted", "reopened", or "changed", which is what is stored with them.
+        what: "put", "deleted", "cleared", or "moved" to the front; of tasks "added", "claimed", "done", "failed", "released",
+            "aborted", "unaborted", "reopened", or "changed", which is what is stored with them; and where it is not known what
+            they were before, the state that they are in: "claimed", "done", "failed", "aborted", or "open".
         keys: as in the files; of "cleared" none.
         worker: the name of the worker that has claimed, or had, the tasks, or "".
         who: "HOST:PID" of that one, which the entries say where a try has ended, or "".
@@ -113,7 +114,7 @@ def _fate(before: Entry | None, after: Entry) -> tuple[str, str, str]:
         return "unaborted", "", ""
     if (was.get("_done") and not after.get("_done")) or (was.get("_tries", 0) > 0 == tries) or ended:
         return "reopened", "", ""
-    return ("put" if before is None else "changed" if before else "added"), "", ""
+    return ("open" if before is None else "changed" if before else "added"), "", ""
 
 
 def _claim_of(entry: Entry) -> tuple[str, str]:

@@ -6,6 +6,7 @@ which may be light or dark, or go with both.
 
 from __future__ import annotations
 
+import dataclasses
 import reprlib
 from collections.abc import Callable, Iterable, Sequence
 from html import escape
@@ -48,6 +49,19 @@ class _Short(reprlib.Repr):
             return "{...}"
         parts = [f"{self.repr1(key, level - 1)}: {self.repr1(x[key], level - 1)}" for key in islice(x, self.maxdict)]
         return f"{{{', '.join([*parts, '...'] if len(x) > self.maxdict else parts)}}}"
+
+    def repr_instance(self, x: Any, level: int) -> str:
+        """Return an object of a POD with a type by its fields, each cut short."""
+        if dataclasses.is_dataclass(x) and not isinstance(x, type):
+            fields = [(field.name, getattr(x, field.name, None)) for field in dataclasses.fields(x)]
+        elif hasattr(x, "__rich_repr__"):  # as models of msgspec and pydantic have it
+            fields = [field for field in x.__rich_repr__() if isinstance(field, tuple) and len(field) == 2]
+        else:
+            return super().repr_instance(x, level)
+        if level <= 0:
+            return f"{type(x).__name__}(...)"
+        parts = [f"{name}={self.repr1(part, level - 1)}" for name, part in fields[: self.maxdict]]
+        return f"{type(x).__name__}({', '.join([*parts, '...'] if len(fields) > self.maxdict else parts)})"
 
 
 _short = _Short().repr

@@ -70,6 +70,18 @@ class TypedCodec(Codec):
         """Return a copy of a value for the memory; raise what `encode` does."""
         return self.encode(value, default, key)[1]
 
+    def take(self, value: Any, default: type_of_default, key: Any) -> tuple[bytes, Any]:
+        """Return what `encode` does for a value from elsewhere, which may be as in a file, as those of JSON are."""
+        try:
+            return self.encode(value, default, key)
+        except WrongTypeError:
+            text, copy = encode_value(value, default, f"the value of {key!r}")
+            return text, self._load(copy, key)
+
+    def as_in_files(self, items: dict[Any, Any], default: type_of_default) -> dict[Any, Any]:
+        """Return items of the memory, which may have been mutated, with values as files have them; raise what `encode` does."""
+        return {key: self._encode(value, default, key)[2] for key, value in items.items()}
+
     def decode(self, key: Any, value: Any) -> Any:
         """Return the value of a key for the memory, given the one that a file has.
 
@@ -84,10 +96,6 @@ class TypedCodec(Codec):
                 "or delete the value"
             )
             raise WrongTypeError(message, self._path) from error.__cause__
-
-    def from_plain(self, key: Any, value: Any) -> Any:
-        """Return the value of a key for the memory, given what JSON has for it, by whomever; WrongTypeError if it is not of the type."""
-        return self._load(value, key)
 
     def same(self, one: Any, other: Any) -> bool:
         """Tell whether two values of the memory are the same in a file."""

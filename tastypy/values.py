@@ -215,12 +215,18 @@ class Codec:
         """Return a copy of a value for the memory; raise what `encode` does, with the name of the key."""
         return encode_value(value, default, f"the value of {key!r}")[1]
 
+    def take(self, value: Any, default: type_of_default, key: Any) -> tuple[bytes, Any]:
+        """Return what `encode` does, with the name of the key in errors, for a value from elsewhere, which may be as in a file."""
+        return encode_value(value, default, f"the value of {key!r}")
+
+    def as_in_files(self, items: dict[Any, Any], default: type_of_default) -> dict[Any, Any]:
+        """Return items of the memory, which may have been mutated, with values as files have them; raise what `encode` does."""
+        if default is None:
+            return items  # as they are, or what JSON lacks, which whoever writes them finds
+        return {key: self.copy(value, default, key) for key, value in items.items()}
+
     def decode(self, _: Any, value: Any) -> Any:
         """Return the value of a key for the memory, given the one that a file has."""
-        return value
-
-    def from_plain(self, _: Any, value: Any) -> Any:
-        """Return the value of a key for the memory, given what JSON has for it, by whomever."""
         return value
 
     def same(self, one: Any, other: Any) -> bool:

@@ -33,6 +33,35 @@ def test_the_help_of_each_command_has_examples_and_exit_codes(tastypy: Command, 
     assert ("--json prints" in out) == ("--json" in options) or name == "keys", "its form is described"
 
 
+@pytest.mark.parametrize("columns", [80, 200])
+def test_help_fits_the_terminal(tastypy: Command, monkeypatch: pytest.MonkeyPatch, columns: int) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    for name in commands():
+        lines = tastypy(name, "--help").out.splitlines()
+        # examples stay as they are, and choices have no place to be broken at
+        unbreakable = [line for line in lines if re.match(r"  .*(tastypy|/)", line) or "{" in line]
+        assert [line for line in lines if len(line) > columns and line not in unbreakable] == [], name
+        if name == "log":
+            assert max(len(line) for line in lines if line[:1].isalpha()) > min(columns, 110) * 0.8, "and no narrower"
+
+
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        ("One two\nthree four\nfive.\n\nSix:\n", ["One two three four", "five.", "", "Six:"]),
+        ("  tastypy one two three four\n  tastypy two\n", ["  tastypy one two three four", "  tastypy two"]),
+        ("  tastypy one    # two three\n", ["  tastypy one    # two three"]),
+        (
+            "  a, b   one two three\n         four\n  c      five\n",
+            ["  a, b   one two", "         three four", "  c      five"],
+        ),
+        ("  much longer  one two three\n", ["  much longer  one two three"]),
+    ],
+)
+def test_paragraphs_are_wrapped_anew_and_examples_are_not(text: str, lines: list[str]) -> None:
+    assert parsing.fitted_help(text, 20) == lines
+
+
 @pytest.mark.parametrize("name", sorted(commands()))
 def test_the_path_comes_first_and_has_one_name(name: str) -> None:
     parser = commands()[name]

@@ -88,7 +88,7 @@ def test_what_becomes_of_a_task_shows_beside_what_it_was(
 
 @pytest.mark.parametrize(
     ("after", "what"),
-    [(claim(), "claimed"), (DONE, "done"), (FAILED, "failed"), ({"_aborted": True}, "aborted"), ({}, "put")],
+    [(claim(), "claimed"), (DONE, "done"), (FAILED, "failed"), ({"_aborted": True}, "aborted"), ({}, "open")],
 )
 def test_where_it_is_not_known_what_it_was_its_state_is_told(after: dict[str, Any], what: str) -> None:
     assert fate(None, after).what == what

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import re
+import textwrap
 from itertools import islice
 from typing import Any, NoReturn, TypeAlias
 
@@ -17,6 +19,45 @@ exit codes:
   130  stopped by Ctrl-C
   141  whoever read the output has gone, as in `tastypy keys PATH | head`
 """
+
+
+class Help(argparse.HelpFormatter):
+    """Fits prose and descriptions of fields to the width of the terminal; examples, which are indented, stay as they are."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return "\n".join(indent + line for line in fitted_help(text, min(width, 110)))
+
+
+def fitted_help(text: str, width: int) -> list[str]:
+    """Return the lines of a help's text, those of a paragraph joined and wrapped anew.
+
+    A description begins with a few blanks, a name and two more, and may go on in lines that are indented further.
+    """
+    found = _PART.findall(text)
+    lines: list[str] = []
+    for part in found:
+        field = _FIELD.match(part)
+        if part[0] != " " and part[0] != "\n":
+            lines += textwrap.wrap(part, width, break_long_words=False, break_on_hyphens=False)
+        elif field and len(field[0]) < width // 2:
+            body = " ".join(part[field.end() :].split())
+            margin = " " * len(field[0])
+            lines += textwrap.wrap(
+                body,
+                width,
+                initial_indent=field[0],
+                subsequent_indent=margin,
+                break_long_words=False,
+                break_on_hyphens=False,
+            )
+        else:
+            lines += part.rstrip("\n").split("\n")
+    return lines
+
+
+# a row of lines without an indent, an indented one with those that are indented further, or an empty one
+_PART = re.compile(r"(?:^\S.*\n?)+|^ +\S.*\n?(?:^ {8,}\S.*\n?)*|^\n", re.MULTILINE)
+_FIELD = re.compile(r" {2,6}\S+(?: \S+)* {2,}(?![#\s])")
 
 
 class Parser(argparse.ArgumentParser):
@@ -56,7 +97,7 @@ def command(commands: Commands, name: str, summary: str, description: str, more:
         help=summary,
         description=f"{summary[0].upper()}{summary[1:]}.\n\n{description}",
         epilog=more + EXIT_CODES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=Help,
     )
 
 

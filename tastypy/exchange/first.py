@@ -13,9 +13,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from tastypy import files
+from tastypy.exact import parse
 from tastypy.exchange.places import Place, opened
 from tastypy.exchange.reading import wrong
-from tastypy.exchange.rows import NotAnEntryError, key_of, parse
+from tastypy.exchange.rows import NotAnEntryError, key_of
 
 _NAME = re.compile(r"(\d+)\.json(\.gz)?")
 _ESCAPED = re.compile(r"\\(.)")

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from tastypy.exchange.places import extra
-from tastypy.exchange.rows import columns_of, plain_items, spelled
+from tastypy.exchange.rows import columns_of, items_of
 from tastypy.exchange.types import BOOL, FLOAT, INT, NULL, STR, UNSIGNED, ListOf, MixedTypesError, Struct, Type, type_of
+from tastypy.values import name_of
 
 if TYPE_CHECKING:
     from tastypy.pod import PersistentOrderedDict
@@ -28,7 +29,7 @@ def dataframe(pod: PersistentOrderedDict[Any, Any], library: str, *, key: str) -
         message = f'library must be "pandas" or "polars", not {library!r}'
         raise ValueError(message)
     module = extra(library, library)
-    items = plain_items(pod)
+    items = items_of(pod)
     columns = {key: _keys(items), **columns_of(items, key)}
     make = _pandas_series if library == "pandas" else _polars_series
     return module.DataFrame({name: make(module, values) for name, values in columns.items()})
@@ -37,7 +38,7 @@ def dataframe(pod: PersistentOrderedDict[Any, Any], library: str, *, key: str) -
 def _keys(items: dict[Any, Any]) -> list[Any]:
     """Return the keys as they are, if they are of one type that a column can have."""
     kinds = set(map(type, items))
-    return list(items) if len(kinds) == 1 and kinds <= {str, int, float, bool} else [spelled(key) for key in items]
+    return list(items) if len(kinds) == 1 and kinds <= {str, int, float, bool} else [name_of(key) for key in items]
 
 
 def _pandas_series(pandas: Any, values: list[Any]) -> Any:

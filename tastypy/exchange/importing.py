@@ -74,30 +74,12 @@ def read(
         raise ValueError(message)
     place = place_of(source, format, READ)
     options = Options(columns=columns, key=key, table=table, unpickle=unpickle)
-    return without_collector(
-        partial(_read, place, options, existing, partial(_stored, codec, default), skip_unstorable=skip_unstorable)
-    )
-
-
-_PLAIN_TYPES = (dict, list, str, int, float, bool, type(None))
-
-
-def _stored(codec: Codec, default: type_of_default, key: Any, value: Any) -> tuple[bytes, Any]:
-    """Return the JSON of a value, and that value for the memory."""
-    if not codec.typed:
-        return encode_value(value, default, f"the value of {key!r}")
-    if type(value) in _PLAIN_TYPES:  # else it was pickled as an object
-        value = codec.from_plain(key, value)
-    return codec.encode(value, default, key)
+    take = partial(codec.take, default=default)
+    return without_collector(partial(_read, place, options, existing, take, skip_unstorable=skip_unstorable))
 
 
 def _read(
-    place: Place,
-    options: Options,
-    existing: str,
-    stored: Callable[[Any, Any], tuple[bytes, Any]],
-    *,
-    skip_unstorable: bool,
+    place: Place, options: Options, existing: str, take: Callable[..., tuple[bytes, Any]], *, skip_unstorable: bool
 ) -> Parcel:
     found = source_of(place, options)
     items: dict[Any, Any] = {}
@@ -108,7 +90,7 @@ def _read(
     for number, name, value in found.entries:
         try:
             text = encode_key(name)
-            body, copy = stored(name, without_claim(value))
+            body, copy = take(without_claim(value), key=name)
         except (UnstorableTypeError, UnstorableValueError, WrongTypeError) as error:
             what = f"{place.name}, {found.unit} {number}: {error.message}"
             if not skip_unstorable:

@@ -97,7 +97,7 @@ class Exchanged(SharedDict[K, V]):
         Raises:
             ExchangeError: the format is not known, or cannot hold the entries.
             MissingExtraError: the format needs a package that is not installed.
-            UnstorableTypeError, UnstorableValueError: a value was mutated into what JSON lacks.
+            UnstorableTypeError, UnstorableValueError, WrongTypeError: a value was mutated into what JSON lacks, or another type.
             StorageError: it could not be written.
         """
         from tastypy.exchange.writing import export  # noqa: PLC0415 - seldom needed
@@ -136,8 +136,8 @@ class Exchanged(SharedDict[K, V]):
             table: of sqlitedict, if there are several.
             unpickle: must be True for "shelve", "sqlitedict", "diskcache" and "pickle": unpickling runs what the writer of the
                 data wants to be run.
-            skip_unstorable: whether to leave out entries that cannot be stored, which is an error otherwise. What `default` of
-                this POD converts is no such entry.
+            skip_unstorable: whether to leave out entries that JSON cannot hold, or that are not of the `type` of this POD, which
+                is an error otherwise. What `default` of this POD converts is no such entry.
 
         Raises:
             ExchangeError: the source cannot be read; the message has file, line or entry, and what to do.

@@ -13,8 +13,9 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 from tastypy.errors import ExchangeError
+from tastypy.exact import parse
 from tastypy.exchange.places import WRITTEN, Place, extra, missing, opened, refuse_columns
-from tastypy.exchange.rows import VALUE, NotAnEntryError, entry_of, key_of, parse
+from tastypy.exchange.rows import VALUE, NotAnEntryError, entry_of, key_of
 
 Found = tuple[int, Any, Any]
 

@@ -6,12 +6,12 @@ field of a value that is a dict, and `value` for any other value.
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 from tastypy import files
 from tastypy.errors import ExchangeError
-from tastypy.values import encode_key, encode_value, loads
+from tastypy.exact import parse
+from tastypy.values import encode_value
 
 if TYPE_CHECKING:
     from tastypy.pod import PersistentOrderedDict
@@ -20,23 +20,10 @@ VALUE = "value"
 _TOKEN = 16  # characters of the token of a claim
 
 
-def spelled(key: Any) -> str:
-    """Return a key as files spell it: a str is itself, any other key is `#` and its JSON, as is a str that begins with `#`."""
-    name: str = key if type(key) is str and key[:1] != "#" else loads(encode_key(key))
-    return name
-
-
-def plain_items(pod: PersistentOrderedDict[Any, Any]) -> dict[Any, Any]:
-    """Return all entries, as they are at one moment, with values as JSON has them, whatever objects the memory has.
-
-    Raises what an assignment does: a value may have been mutated.
-    """
+def items_of(pod: PersistentOrderedDict[Any, Any]) -> dict[Any, Any]:
+    """Return all entries of a POD, as they are at one moment, with values as files have them."""
     pod.refresh()
-    items = pod.copy()
-    codec, default = pod._codec, pod._default  # noqa: SLF001 - users cannot ask for the JSON of a value
-    if not codec.typed and default is None:
-        return items  # whoever writes them encodes them
-    return {key: loads(codec.encode_again(value, default, key)[0]) for key, value in items.items()}
+    return pod._codec.as_in_files(pod.copy(), pod._default)  # noqa: SLF001 - what is public has objects
 
 
 def text_of(key: Any, value: Any) -> bytes:
@@ -132,31 +119,6 @@ def _as_tuple(key: Any) -> Any:
 def _shortened(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
-
-
-def parse(text: str) -> Any:
-    """Return what JSON text says, to the letter: orjson would make floats of large integers, and drop one of two equal keys.
-
-    Raises:
-        ValueError: it is no JSON, or an object has a key twice, or it is nested too deep.
-    """
-    try:
-        return _DECODER.decode(text)
-    except RecursionError:
-        message = "nested too deep"
-        raise ValueError(message) from None
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for at, name in enumerate(names) if name in names[:at])
-        raise ValueError(f"the key {twice!r} is there twice")
-    return found
-
-
-_DECODER = json.JSONDecoder(object_pairs_hook=_unique)  # made once: that takes as long as a short text
 
 
 def without_claim(value: Any) -> Any:

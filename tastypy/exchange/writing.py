@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from tastypy.errors import ExchangeError
 from tastypy.exchange import places
 from tastypy.exchange.places import extra
-from tastypy.exchange.rows import VALUE, columns_of, fields_of, plain_items, spelled, text_of
+from tastypy.exchange.rows import VALUE, columns_of, fields_of, items_of, text_of
 from tastypy.exchange.types import BOOL, FLOAT, INT, NULL, STR, UNSIGNED, ListOf, MixedTypesError, Struct, Type, type_of
-from tastypy.values import encode_key
+from tastypy.values import encode_key, name_of
 
 if TYPE_CHECKING:
     from tastypy.pod import PersistentOrderedDict
@@ -41,7 +41,7 @@ def export(
     write = _WRITERS[place.format]
     if place.format == "parquet":
         extra("pyarrow", "parquet")  # before a file is made
-    items = plain_items(pod)
+    items = items_of(pod)
     with places.written(place) as file:
         write(items, file, columns, key)
     return len(items)
@@ -76,10 +76,10 @@ def _write_csv(items: Items, file: BinaryIO, columns: bool, key: str) -> None:
             rows.writerow([key, *names])
             for name, value in items.items():
                 fields = fields_of(name, value, key)
-                rows.writerow([spelled(name), *(_cell(name, fields.get(column)) for column in names)])
+                rows.writerow([name_of(name), *(_cell(name, fields.get(column)) for column in names)])
         else:
             rows.writerow([key, VALUE])
-            rows.writerows([spelled(name), text_of(name, value).decode()] for name, value in items.items())
+            rows.writerows([name_of(name), text_of(name, value).decode()] for name, value in items.items())
         text.flush()
     finally:
         text.detach()  # or it would close the file
@@ -114,14 +114,14 @@ def _text_tables(arrow: Any, items: Items, key: str) -> Iterator[Any]:
     yield schema.empty_table()
     rest = iter(items.items())
     while some := list(islice(rest, _ROWS)):
-        names = [spelled(name) for name, _ in some]
+        names = [name_of(name) for name, _ in some]
         values = [text_of(name, value).decode() for name, value in some]
         yield arrow.table([names, values], schema=schema)
 
 
 def _typed_tables(arrow: Any, items: Items, key: str) -> Iterator[Any]:
     arrays = {}
-    for name, values in {key: [spelled(name) for name in items], **columns_of(items, key)}.items():
+    for name, values in {key: [name_of(name) for name in items], **columns_of(items, key)}.items():
         try:
             arrays[name] = arrow.array(values, arrow.string() if name == key else _arrow_type(arrow, type_of(values)))
         except MixedTypesError as error:

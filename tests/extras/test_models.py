@@ -301,3 +301,13 @@ def test_the_example_of_the_documentation_runs(tmp_path: Path, monkeypatch: pyte
     scope: dict[str, Any] = {"__name__": "example"}
     exec(compile(example, "typing.md", "exec", dont_inherit=True), scope)
     assert POD("events.pod", type=scope["Event"])["a"].tags == {"new"}
+
+
+@pytest.mark.parametrize("value", [STRUCT, MODEL, Mixed(STRUCT, [MODEL])], ids=lambda value: type(value).__name__)
+def test_a_table_has_the_fields_of_objects_as_files_have_them(path: Path, value: Any) -> None:
+    pytest.importorskip("pandas")
+    with POD[str, Any](path, type=type(value)) as pod:
+        pod["a"] = value
+        table = pod.to_dataframe()
+        assert [*table.columns] == ["key", *POD[str, Any](path)["a"]]
+        assert table.iloc[0].to_dict() == {"key": "a", **POD[str, Any](path)["a"]}

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from helpers import Opener, files, stored
 
-from tastypy import MissingExtraError, Tracker, cli, drawing
+from tastypy import MissingExtraError, Tracker, cli
 from tastypy.plots import facts_of
 
 pytest.importorskip("matplotlib")
@@ -181,7 +181,7 @@ def realistic(number: int) -> dict[Any, dict[str, Any]]:
     return entries
 
 
-@pytest.mark.parametrize("number", [0, 1, 1000, 30_000])
+@pytest.mark.parametrize("number", [1, 30_000])
 def test_pictures_are_of_bounded_size_and_time(tracker: Tracker[Any], tmp_path: Path, number: int) -> None:
     tracker.update(realistic(number))
     start = time.perf_counter()
@@ -221,7 +221,6 @@ def test_no_text_is_taken_for_mathematics_or_breaks_the_picture(tmp_path: Path) 
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             figure = tracker.plot(tmp_path / "a.svg")
-            drawing.rendered(figure, "png")
         ET.parse(tmp_path / "a.svg")
         shown = texts_of(figure)
         assert not {"\x1b", "\u202e"} & {*shown}
@@ -251,10 +250,6 @@ def test_the_style_of_the_program_and_pyplot_are_left_alone(tracker: Tracker[Any
     command = [sys.executable, "-c", program]
     printed = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path, timeout=60).stdout
     assert printed == "0\n"
-
-
-def test_a_notebook_gets_a_png(tracker: Tracker[Any]) -> None:
-    assert tracker.plot()._repr_png_().startswith(b"\x89PNG")  # type: ignore[attr-defined]  # asked for by IPython
 
 
 def test_it_is_drawn_inside_transactions_under_hold_and_read_only(tracker: Tracker[Any], path: Path) -> None:
@@ -359,7 +354,9 @@ def test_what_is_no_tracker_is_said_in_one_line(
     assert not (tmp_path / "a.svg").exists()
 
 
-def test_what_an_empty_picture_says(tracker: Tracker[Any]) -> None:
-    shown = texts_of(tracker.plot())
+def test_an_empty_picture_says_so_and_is_one_all_the_same(tracker: Tracker[Any]) -> None:
+    figure = tracker.plot()
+    shown = texts_of(figure)
     assert "There are no tasks yet" in shown
+    assert figure._repr_png_().startswith(b"\x89PNG")  # type: ignore[attr-defined]  # as a notebook asks for it
     assert "no worker has ended a task yet" in shown
