@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 
 from tastypy import POD
 
@@ -21,6 +22,7 @@ def write(path: str, name: str) -> None:
                 pod.sync()
             if count == 1:
                 os.write(1, b"writing\n")
+            time.sleep(0.001)  # so that the others come to write, too
 
 
 if __name__ == "__main__":
