@@ -39,6 +39,8 @@ TITLES = {
 
 _CELL = 30.0  # seconds after which a peer is given up in a cell, and
 _FILL = 300.0  # in preparing one
+_FEWEST = 3  # rounds that a workload takes at least, whatever was asked for,
+_SHORT = 20.0  # unless it has taken so many seconds by then
 
 
 class Compared(NamedTuple):
@@ -99,7 +101,10 @@ class Comparison:
         seconds = min(workload.seconds, 0.02) if self._quick else workload.seconds
         compared = Compared(workload.with_entries(entries), {}, {}, set())
         taking_part = list(self._able(compared, entries))
-        for number in range(min(rounds, workload.most)):
+        end = time.monotonic() + _SHORT
+        for number in range(min(max(rounds, 1 if self._quick else _FEWEST), workload.most)):
+            if number >= rounds and time.monotonic() > end:
+                break
             start = number % len(taking_part) if taking_part else 0
             for peer in taking_part[start:] + taking_part[:start]:  # who follows whom stays, who begins does not
                 try:
