@@ -73,7 +73,7 @@ def _parser() -> argparse.ArgumentParser:
         "--rounds",
         type=int,
         metavar="N",
-        help=f"of peers and growth (default {_ROUNDS}, with --quick 1); rows have their own",
+        help=f"of peers and growth (default {_ROUNDS}, with --quick 1); what is short takes 3, and rows have their own",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure there")
     parser.add_argument("--docs", type=Path, metavar="FILE", help="write there what docs/performance.md is made from")
