@@ -6,6 +6,7 @@ import copy
 import shutil
 import tempfile
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -225,6 +226,30 @@ class TypedPods(RuleBasedStateMachine):
         self.plain[key] = value
         self.disk.pop(key, None)
         self.bad.add(key)
+
+    @rule(key=KEYS, value=SMALL, mend=st.sampled_from(["put", "del", "del and put"]), folds=st.integers(0, 2))
+    def others_set_what_is_bad_and_mend_it(self, key: Any, value: Result, mend: str, folds: int) -> None:
+        self.plain[key] = "bad"
+        for _ in range(folds):
+            self.plain.sync()
+        if "del" in mend:
+            del self.plain[key]
+            self.disk.pop(key, None)
+        if "put" in mend:
+            self.plain[key] = asdict(value)
+            self.disk[key] = value
+        self.bad.discard(key)
+
+    @rule(number=st.integers(0, 4), score=st.integers(4, 6))
+    def mutates_in_place(self, number: int, score: int) -> None:
+        there = [key for key, value in {**self.disk, **self.held}.items() if value is not None]
+        if self.bad or not there:
+            return
+        key = there[number % len(there)]
+        mine = self.pod[key]
+        mine.score = score
+        self.change(lambda pod: pod.sync_key(key), {key: copy.deepcopy(mine)})
+        assert self.pod[key] is mine
 
     @rule()
     def others_fold(self) -> None:
