@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from threading import get_ident
 from typing import Any, Generic, Literal, Self, TypeVar
 
 from tastypy import files, health, lifecycle
 from tastypy.closing import closed_class
-from tastypy.errors import DirectoryGoneError, MissingPODError, TastypyError, TransactionError, explained
+from tastypy.errors import (
+    DirectoryGoneError,
+    MissingPODError,
+    TastypyError,
+    TransactionError,
+    WrongTypeError,
+    explained,
+)
 from tastypy.exchange.methods import Exchanged
 from tastypy.layers import ABSENT
 from tastypy.store import Stats, Store
@@ -335,7 +343,8 @@ class PersistentOrderedDict(Exchanged[K, V]):
     def _repair(self) -> list[str]:
         self._store.check_place()  # nothing of a `.lock` that is gone, or another directory's, is of use
         done = health.repair(self._store)
-        self._catch_up(locked=True)
+        with suppress(WrongTypeError):  # what was done is told first; the next use finds that value
+            self._catch_up(locked=True)
         return done
 
     def stats(self) -> Stats:

@@ -360,6 +360,14 @@ def test_a_bad_value_that_is_gone_by_the_time_of_the_refresh_is_none(
     assert changed == ({"a", "b"} if mend == "clear" else {"a"})
 
 
+def test_a_repair_tells_what_it_did_whatever_others_wrote(results: POD[str, Result], plain: POD[str, Any]) -> None:
+    plain["a"] = {"score": "x"}
+    Path(results.path, "0000-99.json").write_text("{}")
+    assert any("0000-99.json" in done for done in results.repair())
+    with pytest.raises(WrongTypeError, match="the value of 'a'"):
+        results.refresh()
+
+
 def test_an_empty_pod_stays_empty_where_all_that_is_new_is_bad(results: POD[str, Result], plain: POD[str, Any]) -> None:
     for _ in range(3):
         plain["a"] = {"score": "x"}
