@@ -45,6 +45,11 @@ log = logging.getLogger("tastypy")
 T = TypeVar("T")
 
 _TRIES = 10  # of a commit whose lease was lost each time
+_LONG, _SHARE, _GENEROUS = (
+    0.001,
+    0.1,
+    0.05,
+)  # seconds that are long for a lock, what part is left to others, and seconds at most
 WARN_AFTER = 10.0  # seconds of waiting after which a warning names the lock
 _UNSUPPORTED = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL, errno.EBADF, errno.EACCES, errno.EPERM}
 
@@ -64,6 +69,8 @@ class DirectoryLock:
         transaction: the POD that is inside a transaction, if any, and `thread`, the thread that this one is of.
         bad_epoch: of a journal that nothing more may be appended to by this process, since its fdatasync failed.
         deferred: what signal handlers and finalisers asked for inside a commit, for its end.
+        began: when the transaction did.
+        owed: when this process may have the lock again, after it had it for long; 0 if at once.
     """
 
     descriptor: int = -1  # here, for `__del__` after a Ctrl-C at the first instruction of what follows
@@ -92,6 +99,7 @@ class DirectoryLock:
         self.busy: int = 0
         self.transaction: Any = None
         self.thread = 0
+        self.began = self.owed = 0.0
         self.deferred: deque[Callable[[], object]] = deque()
 
     def __del__(self, close: Callable[[int], None] = os.close, quietly: Any = suppress(OSError)) -> None:  # noqa: B008 - bound
@@ -170,6 +178,9 @@ class DirectoryLock:
             )
             raise StorageError(message, self.path)
         descriptor = self.descriptor if self.descriptor >= 0 else self.open()
+        if self.owed:
+            time.sleep(max(self.owed - time.monotonic(), 0.0))
+            self.owed = 0.0
         if self.backoff.usual > CROWDED and (seconds := self.backoff.courtesy()):
             time.sleep(seconds)
         if not self._attempt(descriptor):
@@ -233,14 +244,18 @@ class DirectoryLock:
                 self.busy = threading.get_ident()
                 self.take(timeout, meanwhile)
                 left = _TRIES
+                began = time.monotonic()
                 while True:
                     try:
-                        return action()
+                        result = action()
                     except LeaseLostError as error:  # had again by now
                         left -= 1
                         if not left:
                             raise
                         log.warning("%s", error)
+                    else:
+                        self.owe(time.monotonic() - began)
+                        return result
             finally:
                 # In this order: a signal may be handled right after the call returned, and then nothing below is reached.
                 self.busy = 0
@@ -251,6 +266,15 @@ class DirectoryLock:
                         self.drop(error)
                 if self.deferred:
                     self.run_deferred()
+
+    def owe(self, seconds: float) -> None:
+        """Note that the lock was held for so long.
+
+        Others wait, perhaps, and find it free only by chance. Whoever has it again at once, for milliseconds again, would keep
+        them out for seconds: with a tenth of the time for them it is a matter of a few attempts.
+        """
+        if seconds > _LONG:
+            self.owed = time.monotonic() + min(seconds * _SHARE, _GENEROUS)
 
     def refuse_inside_commit(self) -> None:
         """Raise where this thread is inside a commit: a signal handler or finaliser that it was interrupted by is calling."""

@@ -9,6 +9,7 @@ import logging
 from collections.abc import Callable
 from functools import partial
 from threading import get_ident
+from time import monotonic
 from typing import Any, TypeVar
 
 from tastypy import folding, lifecycle
@@ -193,13 +194,14 @@ class Memory(Following[K, V]):
         changes = layer.changes
         if layer.content and not changes.deleted:
             return layer.content
-        put = []
-        for key, text in changes.put.items():
-            if key not in without:
-                put.append((encode_key(key), text or self._encode_stored(key)))
-        deleted = [encode_key(key) for key in changes.deleted if key not in without]
+        put = (
+            (encode_key(key), text or self._encode_stored(key))
+            for key, text in changes.put.items()
+            if key not in without
+        )
+        deleted = (encode_key(key) for key in changes.deleted if key not in without)
         # a key that others deleted meanwhile cannot move
-        front = [encode_key(key) for key in changes.front if key in self and key not in without]
+        front = (encode_key(key) for key in changes.front if key in self and key not in without)
         return batch_content(deleted, put, front, clear=changes.clear)
 
     def _encode_stored(self, key: Any) -> bytes:
@@ -356,12 +358,15 @@ class Memory(Following[K, V]):
     def _fold_quietly(self, fold: Callable[[], None]) -> bool:
         """Fold, with the lock held; a failure is not the caller's, whose change is in the journal. Tell whether it was done."""
         store = self._store
+        began = monotonic()
         try:
             fold()
         except (OSError, MemoryError, TastypyError) as error:
             log.warning("%s: folding failed and is tried again later: %r", store.path, error)
             store.limit = store.limit * 5 // 4
             return False
+        finally:
+            store.lock.owe(monotonic() - began)
         return True
 
     # --- what `lifecycle` asks for

@@ -163,9 +163,10 @@ def add_net_entries(changes: Changes, records: Iterable[form.Record], lines: Ite
             _put(changes, form.index_key_of(entry), entry)
         elif put and b"\\" not in line and b'"#' not in line:
             # many, with plain index keys
-            names = [*map(orjson.dumps, put)]
-            entries = [b"%b:%b" % entry for entry in zip(names, map(orjson.dumps, put.values()), strict=True)]
-            changes.put.update(zip([name[:-1] for name in names], entries, strict=True))
+            # (sliced, formatted: what orjson returns takes four kilobytes until it is dropped, however short it is)
+            names = [name[:-1] for name in map(orjson.dumps, put)]
+            entries = [b'%b":%b' % entry for entry in zip(names, map(orjson.dumps, put.values()), strict=True)]
+            changes.put.update(zip(names, entries, strict=True))
         else:
             add_record(changes, record)
 

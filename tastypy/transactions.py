@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -122,6 +123,7 @@ def _enter(memory: Memory[Any, Any], pledge: _Pledge | None) -> Layer:
             lock.mutex.acquire()  # not by `with`, since it is kept; so below it is asked whether it was taken
             lock.busy = threading.get_ident()
             lock.take(store.timeout, memory._meanwhile)
+            lock.began = time.monotonic()
             memory._catch_up(locked=True)
             lock.transaction, lock.thread = memory, threading.get_ident()
             lock.busy = 0
@@ -158,6 +160,7 @@ def leave(memory: Memory[Any, Any], layer: Layer, *, commit: bool) -> None:
             memory._roll_back(layer)
         elif below is None:
             memory._commit(layer)
+            lock.owe(time.monotonic() - lock.began)
         else:
             below.absorb(layer)
     except BaseException:

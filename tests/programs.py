@@ -115,6 +115,21 @@ def assign_and_say(path: str, options: str = "") -> None:
         number += 1
 
 
+def occupy(path: str, how: str) -> None:
+    """Have the lock for milliseconds, again and again without a break, until the other side ends this."""
+    with POD[str, int](path) as pod:
+        for number in range(1_000_000):
+            if how == "sync":
+                pod["loop"] = number
+                pod.sync()
+            else:
+                with pod.transaction():
+                    pod["loop"] = number
+                    time.sleep(0.005)
+            if number == 3:
+                say("begun")
+
+
 def update_pairs(path: str) -> None:
     """Set two keys to the same number in one transaction, again and again, until killed."""
     pod = POD[str, int](path)

@@ -190,6 +190,21 @@ def test_a_fork_while_another_thread_is_inside_a_commit_does_not_deadlock(path: 
     assert end(program) == 0
 
 
+@pytest.mark.parametrize("how", ["sync", "transaction"])
+def test_who_has_the_lock_for_long_and_takes_it_again_at_once_lets_others_have_it(path: Path, how: str) -> None:
+    program = start("occupy", path, how)
+    assert hear(program) == "begun"
+    with POD[str, int](path) as pod:
+        begin = time.monotonic()
+        for number in range(6):  # without that, seconds for each
+            pod["other"] = number
+            time.sleep(0.05)
+        taken = time.monotonic() - begin
+        program.kill()
+        program.wait(10)
+    assert taken < 5
+
+
 def test_a_child_of_a_child_has_locks_of_its_own(pod: POD[Any, Any]) -> None:
     pod["n"] = 0
     child = os.fork()

@@ -35,7 +35,7 @@ class Parcel(NamedTuple):
     Attributes:
         name: what messages call the source; unit: what its entries are numbered by.
         existing: what to do about keys that are there already.
-        items: all of it; texts: of each key, its and the value's JSON; numbers: of each key, that of its entry.
+        items: all of it; texts: of each key, its and the value's JSON, as in a batch; numbers: of each key, that of its entry.
         skipped, replaced: how many entries were left out, or others took their place, since the source has their keys twice.
         unstorable: of each entry that cannot be stored, what is wrong with it.
     """
@@ -44,7 +44,7 @@ class Parcel(NamedTuple):
     unit: str
     existing: str
     items: dict[Any, Any]
-    texts: dict[Any, tuple[bytes, bytes]]
+    texts: dict[Any, bytes]
     numbers: dict[Any, int]
     skipped: int
     replaced: int
@@ -83,7 +83,7 @@ def _read(
 ) -> Parcel:
     found = source_of(place, options)
     items: dict[Any, Any] = {}
-    texts: dict[Any, tuple[bytes, bytes]] = {}
+    texts: dict[Any, bytes] = {}
     numbers: dict[Any, int] = {}
     unstorable: list[str] = []
     twice = 0
@@ -108,7 +108,7 @@ def _read(
             twice += 1
             if existing == "skip":
                 continue
-        items[name], texts[name] = copy, (text, body)
+        items[name], texts[name] = copy, b"%b:%b" % (text, body)
         numbers[name] = number
     skipped, replaced = (twice, 0) if existing == "skip" else (0, twice)
     return Parcel(place.name, found.unit, existing, items, texts, numbers, skipped, replaced, tuple(unstorable))
@@ -134,9 +134,9 @@ def store(pod: PersistentOrderedDict[Any, Any], parcel: Parcel) -> Imported:
             items = {key: value for key, value in items.items() if key not in pod}
         if _has_tasks(pod):
             items = {key: _sound(pod, parcel, key, value) for key, value in items.items()}
-            texts = {key: (texts[key][0], encode_value(entry)[0]) for key, entry in items.items()}
+            texts = {key: b"%b:%b" % (encode_key(key), encode_value(entry)[0]) for key, entry in items.items()}
         if items:
-            layer.set_many(items, b'"put":{%b}' % b",".join([b"%b:%b" % texts[key] for key in items]))
+            layer.set_many(items, b'"put":{%b}' % b",".join([texts[key] for key in items]))
         if parcel.existing == "skip":
             return Imported(len(items), parcel.replaced, parcel.skipped + len(known), parcel.unstorable)
         return Imported(len(items) - len(known), parcel.replaced + len(known), parcel.skipped, parcel.unstorable)
