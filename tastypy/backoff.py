@@ -14,8 +14,9 @@ and so there are fewer of them.
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable
+
+from tastypy import chance
 
 _POWER = 0.75  # of what waiting takes; the rest is the attempt's
 # A wait beyond the usual one is bad luck, until it took so many times as long. Then more are waiting than before, and so much
@@ -32,10 +33,6 @@ CROWDED, _ROW = 0.05, 4
 _COURTESY_LOCALLY, _COURTESY = 0.0005, 0.005  # seconds at most
 
 
-def _uniform(low: float, high: float) -> float:
-    return random.uniform(low, high)  # noqa: S311 - against lockstep, no secret
-
-
 class Backoff:
     """What one process knows of the waits for one lock, and concludes from it.
 
@@ -45,7 +42,7 @@ class Backoff:
 
     __slots__ = ("_courtesy", "_longest", "_row", "_uniform", "cost", "usual")
 
-    def __init__(self, *, local: bool, uniform: Callable[[float, float], float] = _uniform) -> None:
+    def __init__(self, *, local: bool, uniform: Callable[[float, float], float] = chance.uniform) -> None:
         self._longest = LONGEST_LOCALLY if local else LONGEST
         self._courtesy = _COURTESY_LOCALLY if local else _COURTESY
         self._uniform = uniform

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-import random
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -17,7 +16,7 @@ from threading import get_ident
 from typing import Any, NamedTuple, TypeVar
 from weakref import ref
 
-from tastypy import entries, lifecycle, workers
+from tastypy import chance, entries, lifecycle, workers
 from tastypy.entries import Entry
 from tastypy.errors import ClaimLost, NotATrackerError
 from tastypy.index import CLAIMABLE
@@ -117,7 +116,7 @@ class ClaimedDict(TaskDict[K]):
         self.refresh()
         names = self._others(self._figures().holders)
         if not urgent and len(names) > _LOOK_AT:
-            names = random.sample(names, _LOOK_AT)
+            names = chance.sample(names, _LOOK_AT)
         return self._dead(names)
 
     def _dead(self, names: Sequence[str]) -> list[str]:

@@ -17,13 +17,12 @@ from __future__ import annotations
 import errno
 import logging
 import os
-import random
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from tastypy import fencing, files, mounts
+from tastypy import chance, fencing, files, mounts
 from tastypy import format as form
 from tastypy.changes import Changes
 from tastypy.errors import CommitError, TastypyError, UnknownOutcomeError
@@ -90,7 +89,7 @@ def advance(store: Store) -> None:
         taken = _last_number(store)
         if taken > max(store.header.epoch, store.seen):
             store.seen = taken  # somebody seems to be at it; if nothing has come of that by then, it is done here
-            store.limit = round(store.limit * random.uniform(1.25, 1.5))  # noqa: S311 - not all at once, no secret
+            store.limit = round(store.limit * chance.uniform(1.25, 1.5))  # not all at once
             return
         store.under_way = under_way = Fold(store, here, store.keys())
     if under_way.is_due(here):

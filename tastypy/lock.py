@@ -15,7 +15,6 @@ from __future__ import annotations
 import errno
 import logging
 import os
-import random
 import threading
 import time
 from collections import deque
@@ -28,7 +27,7 @@ from weakref import WeakValueDictionary
 
 from filelock import lock_descriptor
 
-from tastypy import files, mounts
+from tastypy import chance, files, mounts
 from tastypy.backoff import CROWDED, Backoff
 from tastypy.errors import (
     DirectoryGoneError,
@@ -158,7 +157,7 @@ class DirectoryLock:
             if time.monotonic() - start > timeout:
                 message = f"another thread is inside a transaction on {self.path} for more than {timeout} s"
                 raise LockTimeout(message, self.path)
-            time.sleep(random.uniform(0.001, 0.002))  # noqa: S311 - jitter
+            time.sleep(chance.uniform(0.001, 0.002))
 
     def wait_for_other_thread(self, timeout: float) -> None:
         """Wait until no other thread is inside a transaction."""

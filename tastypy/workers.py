@@ -13,7 +13,6 @@ import errno
 import fcntl
 import logging
 import os
-import random
 import time
 from contextlib import suppress
 from itertools import count
@@ -23,7 +22,7 @@ from weakref import WeakKeyDictionary, WeakSet, ref
 import orjson
 from filelock import lock_descriptor
 
-from tastypy import fencing, files
+from tastypy import chance, fencing, files
 from tastypy.errors import CommitError, PermissionDeniedError
 
 if TYPE_CHECKING:
@@ -244,7 +243,7 @@ def _sweep(store: Store, holders: set[str]) -> None:
         worker = files.worker_of(name)
         if kind == "lease" and files.worker_name(worker) not in kinds and not _is_held(store, worker, -1):
             files.remove(store.file(name))  # of one that died as it began, or ended
-    for name in random.sample(names, min(_SWEPT, len(names))):
+    for name in chance.sample(names, min(_SWEPT, len(names))):
         worker = files.worker_of(name)
         if worker not in holders and not is_alive(store, worker):
             remains = find_remains(store, worker)
