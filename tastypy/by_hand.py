@@ -88,6 +88,8 @@ def _entry(pod: POD[Any, Any], name: str, key: Any, fields: Any) -> Entry:
         message = f"{pod.path} is a tracker: the value of {name!r} must be a JSON object, with the task's own fields"
         raise UnstorableTypeError(message, pod.path)
     before = pod.get(key, FRESH)
+    if type(before) is not dict:  # damaged, and this is how it is mended
+        before = FRESH
     kept = {field: value for field, value in before.items() if field in RESERVED}
     for field in fields:
         if field in RESERVED and (field not in kept or kept[field] != fields[field]):

@@ -36,23 +36,23 @@ def chronicle(path: str, *, last: int, interval: float | None, as_json: bool) ->
         MissingPODError: there is no POD.
         And what `POD` raises when it is opened for reading.
     """
-    with History(require(path)) as history:
-        teller = _Teller(history, as_json=as_json)
-        # all of it is heard before anything is told: who a worker is may stand further down
-        for news in deque(map(teller.hear, history.new()), maxlen=last):
-            print(teller.line(news))
-        if interval is None:
-            return
-        try:
-            while True:
+    try:
+        with History(require(path)) as history:
+            teller = _Teller(history, as_json=as_json)
+            # all of it is heard before anything is told: who a worker is may stand further down
+            for news in deque(map(teller.hear, history.new()), maxlen=last):
+                print(teller.line(news))
+            while interval is not None:
                 sys.stdout.flush()
                 time.sleep(interval)
                 now = round(time.time(), 3)
                 for event in history.new():
                     print(teller.line(teller.hear(event, now)))
-        except KeyboardInterrupt:
-            if sys.stdout.isatty():
-                print()  # behind the ^C
+    except KeyboardInterrupt:
+        if interval is None:
+            raise
+        if sys.stdout.isatty():
+            print()  # behind the ^C
 
 
 class _News(NamedTuple):
@@ -144,7 +144,8 @@ class _Teller:
 
 def _who_of(text: str) -> dict[str, Any]:
     host, _, pid = text.rpartition(":")
-    return {"host": host, "pid": int(pid) if pid.isdecimal() else None}
+    # what somebody else wrote may be no number, or one that is too long for JSON
+    return {"host": host, "pid": int(pid) if pid.isascii() and pid.isdecimal() and len(pid) < 19 else None}
 
 
 def _name(who: dict[str, Any]) -> str:
@@ -153,4 +154,9 @@ def _name(who: dict[str, Any]) -> str:
 
 
 def _when(at: float | None) -> str:
-    return "-" if at is None else datetime.fromtimestamp(at).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    if at is None:
+        return "-"
+    try:
+        return datetime.fromtimestamp(at).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    except (ValueError, OverflowError, OSError):  # no calendar has it
+        return "-"

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from tastypy import format as form
 from tastypy.changes import replay
-from tastypy.entries import Entry
+from tastypy.entries import Entry, kind_of
 from tastypy.layers import ABSENT
 from tastypy.values import name_of
 
@@ -58,7 +58,7 @@ class Witness:
     def of(self, header: form.Header, record: form.Record) -> list[Happening]:
         """Return what the batch did that comes next, in a journal with this header."""
         put: dict[Any, Any] = record.get("put", {})
-        has_tasks = any(type(entry) is dict and "_done" in entry for entry in put.values())
+        has_tasks = any(map(_is_task, put.values()))
         if has_tasks and not self._knows_all and self._tried != header.epoch:
             self._tried = header.epoch
             loaded = self._load(header)
@@ -77,27 +77,31 @@ class Witness:
             if key not in put:  # else it moves to the end
                 yield Happening("deleted", [name_of(key)])
         for key, entry in put.items():
-            if type(entry) is dict and "_done" in entry:
+            if _is_task(entry):
                 before = self._entries.get(key, ABSENT)
                 if before is ABSENT:
                     before = {} if self._knows_all else None
-                elif type(before) is not dict:
+                elif kind_of(before, 0) is None:
                     before = {}
                 what, worker, error = _fate(before, entry)
-                who = str(entry.get("_worker", "")) if what in ("done", "failed") else ""
+                who = entry.get("_worker", "") if what in ("done", "failed") else ""
                 at = entry.get("_at") if what not in ("added", "changed") else None
-                yield Happening(what, [name_of(key)], worker, who, error, at if isinstance(at, int | float) else None)
+                yield Happening(what, [name_of(key)], worker, who if type(who) is str else "", error, at)
             else:
                 yield Happening("put", [name_of(key)])
         for key in record.get("front", ()):
             yield Happening("moved", [name_of(key)])
 
 
+def _is_task(entry: Any) -> bool:
+    return type(entry) is dict and "_done" in entry and kind_of(entry, 0) is not None
+
+
 def _fate(before: Entry | None, after: Entry) -> tuple[str, str, str]:
     """Return what became of a task, the worker concerned, and the error; `before` is {} if it was not there, None if unknown."""
     was, claim = before or {}, _claim_of(after)
     token, worker = _claim_of(was)
-    error = str(after.get("_error", ""))
+    error = after.get("_error", "")
     if claim[0] and claim[0] != token:
         return "claimed", claim[1], ""
     ended = bool(token) and not claim[0]
@@ -119,7 +123,7 @@ def _fate(before: Entry | None, after: Entry) -> tuple[str, str, str]:
 
 def _claim_of(entry: Entry) -> tuple[str, str]:
     claim = entry.get("_claim")
-    return (str(claim.get("token", "")), str(claim.get("worker", ""))) if isinstance(claim, dict) else ("", "")
+    return (claim["token"], claim["worker"]) if claim else ("", "")
 
 
 def _joined(happenings: Iterator[Happening]) -> Iterator[Happening]:

@@ -198,7 +198,8 @@ class _Walk:
         if lines.trouble:
             self.trouble(here.epoch, end, text[lines.length :], lines.trouble, cut=cut)
         if self.store.own and here.seq < next(reversed(self.store.own)):  # it was read before, and has to be again
-            self._match([*map(form.stamp, lines.lines)], lines.seq, here.epoch)
+            batches = lines.lines[: len(lines.records)]  # without the seal
+            self._match([*map(form.stamp, batches)], lines.seq, here.epoch)
         if known > len(lines.records):
             self.disorder(f"batch {lines.seq} at the end of {files.journal_name(here.epoch)}")
         self.records += lines.records[known:]

@@ -14,6 +14,7 @@ from typing import Any
 import orjson
 
 from tastypy.errors import TastypyError, UnstorableTypeError, UnstorableValueError
+from tastypy.exact import parse
 
 type_of_default = Callable[[Any], Any] | None
 
@@ -110,9 +111,10 @@ def key_of(name: str) -> Any:
         UnstorableTypeError, UnstorableValueError: there is none.
     """
     try:
-        key = decode_key(name)
+        key = _as_tuple(parse(name[1:]), 0) if name[:1] == "#" else name
     except ValueError as error:
-        message = f"{name!r} is no key: after # comes JSON, as in '#1' or '#[\"a\",1]'; the key {name!r} itself is '#\"{name}\"'"
+        shown = name if len(name) <= 60 else f"{name[:57]}..."
+        message = f"{shown!r} is no key: after # comes JSON, as in '#1' or '#[\"a\",1]'; the key {shown!r} itself is '#\"{shown}\"'"
         raise UnstorableValueError(message) from error
     encode_key(key)
     return key

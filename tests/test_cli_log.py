@@ -20,6 +20,7 @@ from tracker_programs import ask, kill, start, worker_files
 from tastypy import POD, Tracker
 from tastypy import format as form
 from tastypy.chronicle import _Teller
+from tastypy.entries import FRESH
 from tastypy.history import History
 
 
@@ -57,7 +58,38 @@ def test_it_prints_a_line_a_batch_the_last_ten_of_them(path: Path, tastypy: Comm
         assert tastypy("log", path).out.splitlines() == [f"{number + 5}  -  put #{number}" for number in range(10, 20)]
         assert tastypy("log", path, "-n", "1").out == "24  -  put #19\n"
         assert tastypy("log", path, "-n", "0").out == ""
-        assert len(tastypy("log", path, "--lines", "100").out.splitlines()) == 24
+        assert len(tastypy("log", path, "--lines", "9" * 30).out.splitlines()) == 24
+
+
+@pytest.mark.parametrize("at", [1e12, 1e300, -1e15, 253402300800])
+def test_a_time_that_no_calendar_has_is_not_known(path: Path, tastypy: Command, at: float) -> None:
+    with POD[str, Any](path) as pod:
+        pod["a"] = {**FRESH, "_done": True, "_at": at}
+        assert tastypy("log", path) == (0, "1  -  done a\n", "")
+        assert json.loads(tastypy("log", path, "--json").out)["time"] == at
+
+
+@pytest.mark.parametrize(
+    ("worker", "pid"), [("h:12", 12), ("h:" + "9" * 23, None), ("h:" + "9" * 5000, None), ("h:²", None), ("h:٣", None)]
+)
+def test_a_process_that_no_host_has_is_not_known(path: Path, tastypy: Command, worker: str, pid: int | None) -> None:
+    with POD[str, Any](path) as pod:
+        pod["a"] = {**FRESH, "_done": True, "_worker": worker}
+        (change,) = json.loads(tastypy("log", path, "--json").out)["changes"]
+        assert change["worker"] == {"name": None, "host": "h", "pid": pid}
+        assert tastypy("log", path).out == f"1  -  done a by h:{pid}\n"
+
+
+def test_ctrl_c_before_the_first_line_ends_it_as_later(
+    path: Path, tastypy: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(_: History) -> list[Any]:
+        raise KeyboardInterrupt
+
+    POD[str, int](path).close()
+    monkeypatch.setattr(History, "new", interrupted)
+    assert tastypy("log", path, "--follow") == (0, "", "")
+    assert tastypy("log", path) == (130, "", "")
 
 
 def test_of_a_tracker_it_tells_who_did_what_and_when(path: Path, tastypy: Command) -> None:

@@ -117,6 +117,26 @@ def test_who_ended_a_try_is_what_the_entry_says() -> None:
     assert [(one.keys, one.who) for one in done] == [(["a", "b"], "h:1"), (["c"], "h:2")]
 
 
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        {"_done": False, "_tries": "x", "_error": "e"},
+        {"_done": 1},
+        {"_done": False, "_claim": {"token": 1, "worker": 2}},
+        {"_done": False, "_at": "now"},
+    ],
+)
+def test_what_cannot_be_a_task_is_put(damaged: dict[str, Any]) -> None:
+    sound = {"_done": False, "_tries": 3, "_error": "e"}
+    ((told,), (then,)) = happened({}, {"put": {"a": damaged}}, {"put": {"a": sound}})
+    assert (told, then.what) == (Happening("put", ["a"]), "failed")
+    assert [one.what for one in happened({"a": damaged}, {"put": {"a": sound}})[0]] == ["failed"]
+
+
+def test_a_worker_that_is_no_text_is_nobody() -> None:
+    assert fate({}, {**DONE, "_worker": 5}).who == ""
+
+
 def test_equal_fates_of_several_tasks_are_one() -> None:
     tasks = {key: {**FRESH} for key in "abc"}
     (added, claimed, cleared) = happened(

@@ -19,6 +19,7 @@ from helpers import Opener, exactly, header_of, journal, stored
 from tastypy import POD, IncoherentFileSystemError, PersistentOrderedDictIntegrityError
 from tastypy import files as tastypy_files
 from tastypy import format as form
+from tastypy.reading import Position, _Walk
 
 
 @pytest.fixture(autouse=True)
@@ -72,6 +73,16 @@ def test_a_batch_that_another_host_had_overwritten_before_it_folded_is_missed(pa
         other["and on"] = 1
         other.sync()
     _refused(pod, r"batch 3, which epoch 3 has with another content than was written here")
+
+
+def test_the_seal_of_a_journal_that_is_read_again_is_taken_for_no_batch(pod: POD[Any, Any]) -> None:
+    pod["a"] = 1
+    pod["b"] = 2
+    header, text = pod._store.read_journal(pod.stats().epoch)
+    start = text.find(b"\n") + 1
+    walk = _Walk(pod._store, locked=False)
+    walk.take(Position(header.epoch, start, header.seq), text[start:] + form.seal_line(header.epoch + 1), cut=False)
+    assert (walk.seal, len(walk.records)) == (header.epoch + 1, 2)
 
 
 def test_a_batch_that_another_host_has_overwritten_is_missed_before_any_fold(path: Path) -> None:

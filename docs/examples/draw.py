@@ -41,7 +41,9 @@ def main(picture: str) -> None:
         time.sleep(0.6)
         tracker.add_many(range(120, 200))
         tracker.run(task, workers=2, progress=False)
-        tracker.plot(picture)
+        figure = tracker.plot()
+    figure.suptitle("pages.tracker", x=0.01, ha="left", weight="bold")  # in place of the path, which is a passing one
+    figure.savefig(picture)
 
 
 if __name__ == "__main__":

@@ -141,10 +141,9 @@ out, or be as they are there. A key that is not there is a new task then.
 {_KEYS}""",
     )
     add_path(parser)
+    parser.options_first = True
     parser.add_argument("key", metavar="KEY", help="where to put it")
-    parser.add_argument(
-        "value", metavar="JSON", help="the value; - reads it from standard input, and one like -1e5 stands behind --"
-    )
+    parser.add_argument("value", metavar="JSON", help="the value; - reads it from standard input")
     parser.add_argument(
         "--str",
         action="store_true",

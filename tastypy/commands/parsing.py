@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import argparse
 import re
+import sys
 import textwrap
 from itertools import islice
 from typing import Any, NoReturn, TypeAlias
 
 DONE, PROBLEMS, IMPOSSIBLE, INTERRUPTED, UNHEARD = 0, 1, 2, 130, 141
 _DAY = 86400  # seconds
+_NEGATIVE = re.compile(r"-\d*\.?\d+([eE][+-]?\d+)?")  # a number, and no option
+_DASHES = "\0--"  # stands for a -- that is meant: no argument of a process has a NUL
 
 EXIT_CODES = """\
 exit codes:
@@ -63,28 +66,37 @@ _FIELD = re.compile(r" {2,6}\S+(?: \S+)* {2,}(?![#\s])")
 class Parser(argparse.ArgumentParser):
     """A parser whose errors are one line, and exit with `IMPOSSIBLE`."""
 
-    options_first = False  # whether options may stand between positional arguments of which there may be any number
+    options_first = False  # options may stand between positional arguments, and behind a -- these may be anything
 
     def error(self, message: str) -> NoReturn:
         """Exit; `message` says what is wrong with the arguments."""
-        self.exit(IMPOSSIBLE, f"{self.prog}: {message}; {self.prog} --help tells more\n")
+        self.exit(IMPOSSIBLE, f"{self.prog}: {message.replace(_DASHES, '--')}; {self.prog} --help tells more\n")
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """Parse as always, with the options put first: argparse has no place for the second KEY in `PATH KEY --raw KEY`."""
+        """Parse as always, with the options put first: argparse has no place for the second KEY in `PATH KEY --raw KEY`.
+
+        And of the arguments of each positional one it takes a `--` away, up to Python 3.12.4.
+        """
         if self.options_first:
             end = args.index("--") if "--" in args else len(args)
             options, rest = [], []
             remaining = iter(args[:end])
             for one in remaining:
-                if not one.startswith("-") or one == "-" or self._negative_number_matcher.match(one):
+                if not one.startswith("-") or one == "-" or _NEGATIVE.fullmatch(one):
                     rest.append(one)
                     continue
                 options.append(one)
-                known = {action for name, action in self._option_string_actions.items() if name.startswith(one)}
-                if {action.nargs for action in known} == {None}:  # it has a value, and not behind a =
+                begin, equals, _ = one.partition("=")
+                known = {action for name, action in self._option_string_actions.items() if name.startswith(begin)}
+                if not known:
+                    self.error(f"there is no option {one}; what begins with a dash and is none stands behind --")
+                if not equals and {action.nargs for action in known} == {None}:  # the next one is its value
                     options.extend(islice(remaining, 1))
-            args = [*options, "--", *rest, *args[end + 1 :]]
+            args = [*options, "--", *rest, *(_DASHES if one == "--" else one for one in args[end + 1 :])]
         return super().parse_known_args(args, namespace)
+
+    def _get_value(self, action: argparse.Action, arg_string: str) -> Any:
+        return super()._get_value(action, "--" if arg_string == _DASHES else arg_string)
 
 
 Commands: TypeAlias = "argparse._SubParsersAction[Parser]"  # noqa: SLF001 - what `add_subparsers` returns has no public name
@@ -141,7 +153,7 @@ def positive(text: str) -> int:
     number = int(_number(int, text))
     if number < 1:
         raise argparse.ArgumentTypeError(f"{number} is less than 1")
-    return number
+    return min(number, sys.maxsize)  # `islice` and others take no more
 
 
 def not_negative(text: str) -> int:
@@ -149,7 +161,7 @@ def not_negative(text: str) -> int:
     number = int(_number(int, text))
     if number < 0:
         raise argparse.ArgumentTypeError(f"{number} is less than 0")
-    return number
+    return min(number, sys.maxsize)  # as above
 
 
 def seconds(text: str) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from typing import TYPE_CHECKING
 
 from tastypy.commands.parsing import DONE, add_path, command
@@ -51,6 +52,7 @@ def _plot(options: argparse.Namespace) -> int:
     from tastypy.screen import printable  # noqa: PLC0415 - as above
     from tastypy.status import opened  # noqa: PLC0415 - as above
 
+    os.environ.pop("MPLBACKEND", None)  # no window is opened, and matplotlib fails on one that it does not know
     require()  # before a large tracker is read for nothing
     with opened(options.path) as tracker:
         tracker.plot(options.output)
