@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -322,7 +324,9 @@ def test_who_opens_a_pod_that_others_fold_all_the_time_opens_it(
             del failing_os.before["open"]
             fold_twice()
 
-    monkeypatch.setattr("tastypy.opening.time.sleep", fold_twice)
+    monkeypatch.setattr(
+        "tastypy.opening.time", SimpleNamespace(sleep=fold_twice, monotonic=time.monotonic)
+    )  # its pauses, and no others
     failing_os.before["open"] = fold_before_it_is_opened
     assert opened(mode="r") == writer
 
