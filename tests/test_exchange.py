@@ -230,6 +230,57 @@ def test_what_is_no_regular_file_is_written_to(pages: POD[Any, Any], tmp_path: P
     assert buffer.getvalue().count(b"\n") == 4 + 5
 
 
+class Reluctant(io.RawIOBase):
+    """A file without a buffer, which writes short, and at last not at all."""
+
+    def __init__(self, room: int, *, blocking: bool = True) -> None:
+        self.data, self.room, self.blocking = b"", room, blocking
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int | None:
+        part = bytes(data[: min(7, self.room - len(self.data))])
+        if not part and self.blocking:
+            raise OSError(28, "No space left on device")
+        self.data += part
+        return len(part) or None
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_an_export_to_a_file_without_a_buffer_is_whole_or_an_error(pages: POD[Any, Any], name: Any) -> None:
+    whole = io.BytesIO()
+    pages.export_to(whole, format=name)
+    file = Reluctant(10_000)
+    assert pages.export_to(file, format=name) == 4  # type: ignore[arg-type]  # as open(..., buffering=0) returns
+    assert (file.data, file.closed) == (whole.getvalue(), False)
+    with pytest.raises(OSError, match="No space left"):
+        pages.export_to(Reluctant(20), format=name)  # type: ignore[arg-type]  # as above
+    with pytest.raises(BlockingIOError, match="takes no more for now"):
+        pages.export_to(Reluctant(20, blocking=False), format=name)  # type: ignore[arg-type]  # as above
+
+
+def test_permissions_that_let_nobody_read_are_kept_and_nobody_can_read_meanwhile(
+    pages: POD[Any, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = write(tmp_path / "out.json", "before")
+    seen = []
+    create = os.open
+
+    def noted(path: Any, *arguments: Any, **options: Any) -> int:
+        descriptor = create(path, *arguments, **options)
+        if str(path).endswith(".tmp"):
+            seen.append(os.fstat(descriptor).st_mode & 0o777)
+        return descriptor
+
+    monkeypatch.setattr(os, "open", noted)
+    for permissions in (0o600, 0):
+        target.chmod(permissions)
+        pages.export_to(target)
+        assert target.stat().st_mode & 0o777 == permissions
+    assert seen == [0o600, 0]
+
+
 @pytest.mark.parametrize(
     ("target", "options", "kind", "message"),
     [
@@ -247,6 +298,7 @@ def test_what_is_no_regular_file_is_written_to(pages: POD[Any, Any], tmp_path: P
         ("none/out.json", {}, StorageError, "there is no directory .*none; make it first"),
         (".", {"format": "json"}, PathTakenError, "is a directory"),
         ("my.pod/out.json", {}, PathTakenError, "inside of a POD"),
+        ("my.pod/../my.pod/aside-0-x/out.json", {}, PathTakenError, "inside of a POD"),
     ],
 )
 def test_a_target_that_is_none_is_refused(
@@ -259,9 +311,11 @@ def test_a_target_that_is_none_is_refused(
     message: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    os.mkdir("my.pod/aside-0-x")
     with pytest.raises(kind, match=message):
         pages.export_to(target, **options)
     assert os.listdir(tmp_path) == ["my.pod"]
+    assert os.listdir("my.pod/aside-0-x") == []
     with open(tmp_path / "text", "w") as text, pytest.raises(ExchangeError, match="opened for text"):
         pages.export_to(text, format="json")  # type: ignore[arg-type]  # that is refused
 

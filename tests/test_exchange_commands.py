@@ -70,6 +70,15 @@ def test_entries_go_through_pipes_and_nothing_else_does(tastypy: Command) -> Non
         pod.update({str(number): "x" * 1000 for number in range(2000)})
     piped = bash("tastypy export my.pod | head -n 1; echo ${PIPESTATUS[0]}")
     assert (piped.stdout, piped.stderr) == ('{"key":"a","value":{"n":1}}\n141\n', "")
+    piped = bash(
+        "tastypy export my.pod /dev/stdout --format csv | wc -l; tastypy export my.pod >(wc -l) --format csv | cat"
+    )
+    assert [line for line in piped.stdout.split("\n") if "entries" not in line] == ["2004", "2003", ""]
+    assert piped.stderr == ""
+    # what the file takes is less than one write of it
+    piped = bash("ulimit -f 1024; trap '' XFSZ; PYTHONUNBUFFERED=1 tastypy export my.pod > cut.jsonl")
+    assert (piped.returncode, "cut.jsonl" in os.listdir()) == (2, True)
+    assert "File too large" in piped.stderr
     done = alone("export", "my.pod", "/dev/full", "--format", "csv")
     assert (done.returncode, done.stdout) == (2, "")
     assert "No space left on device" in done.stderr
