@@ -11,6 +11,7 @@ import pickle
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -295,6 +296,11 @@ def test_permissions_that_let_nobody_read_are_kept_and_nobody_can_read_meanwhile
         ("out.json", {"columns": True}, ExchangeError, "the format json has no columns"),
         ("out.json", {"key": "id"}, ExchangeError, "the format json has no columns"),
         ("", {}, ValueError, "must not be empty"),
+        ("out.parquet.gz", {}, ExchangeError, "only json, jsonl and csv are compressed"),
+        ("out.gz", {"format": "parquet"}, ExchangeError, "only json, jsonl and csv are compressed"),
+        ("out.csv", {"key": "\ufeffkey"}, ExchangeError, "cannot be called '.ufeffkey'"),
+        ("out.csv", {"key": "\udcff"}, UnstorableValueError, "lone surrogate"),
+        ("out.parquet", {"key": "\udcff"}, UnstorableValueError, "lone surrogate"),
         ("none/out.json", {}, StorageError, "there is no directory .*none; make it first"),
         (".", {"format": "json"}, PathTakenError, "is a directory"),
         ("my.pod/out.json", {}, PathTakenError, "inside of a POD"),
@@ -356,6 +362,7 @@ def test_a_key_that_the_source_has_twice_counts_as_one_that_is_there(pod: POD[An
     pod.clear()
     assert pod.import_from(source, existing="replace") == Imported(2, 1, 0, ())
     assert exactly(pod) == [("1", "30"), ("'b'", "20")]
+    assert exactly(stored(pod.path)) == exactly(pod)
 
 
 def test_an_import_is_one_commit_and_part_of_what_is_held_or_of_a_transaction(
@@ -418,6 +425,15 @@ BAD: list[tuple[str, str | bytes, str]] = [
     ("a.jsonl.gz", b"\x1f\x8b nonsense", "not a whole file of gzip"),
     ("a.pod", "a file", "cannot be a POD|there is no POD"),
 ]
+
+
+def test_a_name_that_is_there_twice_is_found_soon_among_many(pod: POD[Any, Any], tmp_path: Path) -> None:
+    names = ",".join(f'"name {number}":1' for number in range(40_000))
+    source = write(tmp_path / "in.json", f'{{{names},"name 39999":2}}')
+    begin = time.monotonic()
+    with pytest.raises(ExchangeError, match="the key 'name 39999' is there twice"):
+        pod.import_from(source)
+    assert time.monotonic() - begin < 3  # one by one it takes ten
 
 
 @pytest.mark.parametrize(("name", "text", "message"), BAD, ids=range(len(BAD)))

@@ -95,6 +95,15 @@ def test_a_copy_is_exported_by_its_name_and_replaces_nothing(tastypy: Command) -
     assert tastypy("import", "elsewhere", "copy.pod", "--existing", "skip")[0] == 0
 
 
+def test_what_no_shell_should_give_is_one_line(tastypy: Command) -> None:
+    done = bash("tastypy import - new.pod <&-; tastypy export my.pod x.csv --key $'\\xff'")
+    assert (done.returncode, done.stdout) == (2, "")
+    first, last = done.stderr.splitlines()
+    assert "standard input is closed" in first
+    assert "lone surrogate" in last
+    assert os.listdir() == ["my.pod"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -102,6 +111,7 @@ def test_a_copy_is_exported_by_its_name_and_replaces_nothing(tastypy: Command) -
         (["export", "none.pod", "x.pod"], "there is no POD"),
         (["export", "my.pod", "x.txt"], "its name does not say"),
         (["export", "my.pod", "-", "--format", "pod"], "does not go to standard output"),
+        (["export", "my.pod", "x.pod.gz"], "only json, jsonl and csv are compressed"),
         (["export", "my.pod", "x.pod", "--columns"], "a copy has no columns"),
         (["import", "none.json", "new.pod"], "none.json: there is no such file"),
         (["import", "bad.jsonl", "new.pod"], "bad.jsonl, line 1: not JSON"),

@@ -77,7 +77,13 @@ def place_of(what: Any, wanted: str | None, known: tuple[str, ...]) -> Place:
             raise ExchangeError(message)
         return Place("", what, name.strip("<>"), wanted)
     path = files.absolute(what, "the path of a file")
-    return Place(path, None, os.fspath(what), wanted or _format_by_name(path, known))
+    format = wanted or _format_by_name(path, known)  # noqa: A001 - what it is called everywhere
+    if known is not READ and format not in TEXTS and path.lower().endswith(".gz"):
+        message = (
+            f"{path}: only {', '.join(TEXTS[:-1])} and {TEXTS[-1]} are compressed, and {format} is not: leave out .gz"
+        )
+        raise ExchangeError(message, path)
+    return Place(path, None, os.fspath(what), format)
 
 
 def _format_by_name(path: str, known: tuple[str, ...]) -> str:
