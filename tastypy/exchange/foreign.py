@@ -1,4 +1,4 @@
-"""What shelve, sqlitedict, diskcache and pickle have stored, read without a change to it; and unpickled, if the user says so.
+"""What shelve, sqlitedict, diskcache and pickle have stored, read without writing to it; and unpickled, if the user says so.
 
 The databases of sqlitedict and diskcache are read with sqlite3, read only: both libraries write to what they open, and neither
 is needed to read what it wrote.
