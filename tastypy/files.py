@@ -349,16 +349,11 @@ def create(path: str, permissions: int, *, exclusive: bool = True, append: bool 
     return descriptor
 
 
-def create_ordinary(path: str, permissions: int) -> int:
-    """Create a file as programs do, and open it to append; with these permissions, or, without any, those that the umask leaves."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o666)
-    if permissions:
-        try:
-            os.fchmod(descriptor, permissions)
-        except BaseException:
-            os.close(descriptor)
-            raise
-    return descriptor
+def create_ordinary(path: str, permissions: int | None) -> int:
+    """Create a file as programs do, and open it to append; with these permissions, or with None those that the umask leaves."""
+    if permissions is not None:
+        return create(path, permissions)
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o666)
 
 
 def lease_name(worker: str) -> str:
@@ -494,13 +489,20 @@ def make_directories(path: str) -> None:
 def make_directory(path: str, *, like: str | None = None) -> None:
     """Create a directory with the permissions of the one that it is in, or of another one, whatever the umask is.
 
-    What is `like` another directory may be written to by its owner in any case.
+    What is `like` another directory may be written to by its owner in any case, and is of the same group, if the user may have
+    that, which files in it get, too, where they do in the other one.
 
     Raises:
         FileExistsError: something of that name is there.
     """
     os.mkdir(path, 0o700)
-    os.chmod(path, stat.S_IMODE(os.stat(like or os.path.dirname(path)).st_mode) & 0o777 | (0o700 if like else 0))
+    if like is None:
+        os.chmod(path, os.stat(os.path.dirname(path)).st_mode & 0o777)
+        return
+    other = os.stat(like)
+    with suppress(OSError):  # of a group that the user is not in, or where there are none
+        os.chown(path, -1, other.st_gid)
+    os.chmod(path, other.st_mode & (0o777 | stat.S_ISGID) | 0o700)
 
 
 def remove_directory(path: str) -> None:

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -231,8 +231,9 @@ def test_a_copy_replaces_nothing(pod: POD[Any, Any], tmp_path: Path) -> None:
         with pytest.raises(PathTakenError, match="is there already") as caught:
             pod.copy_to(tmp_path / name)
         assert isinstance(caught.value, FileExistsError)
-    with pytest.raises(PathTakenError, match="inside of a POD"):
-        pod.copy_to(Path(pod.path) / "copy.pod")
+    for inside in ("copy.pod", "x/y/copy.pod"):
+        with pytest.raises(PathTakenError, match="inside of a POD"):
+            pod.copy_to(Path(pod.path) / inside)
     with pytest.raises(StorageError, match="file"):
         pod.copy_to(tmp_path / "file" / "copy.pod")
     with pytest.raises(ValueError, match="must not be empty"):
@@ -252,6 +253,20 @@ def test_an_empty_directory_and_one_behind_a_link_are_places_for_a_copy(pod: POD
     assert (tmp_path / "link").is_symlink()
 
 
+def test_an_empty_directory_keeps_its_permissions_and_its_group(pod: POD[Any, Any], tmp_path: Path) -> None:
+    pod["foo"] = 1
+    target = tmp_path / "shared"
+    target.mkdir()
+    with suppress(OSError):  # only root may be in any group
+        os.chown(target, -1, 1234)
+    target.chmod(0o2770)
+    before = target.stat()
+    pod.copy_to(target)
+    after = target.stat()
+    assert (after.st_mode, after.st_gid) == (before.st_mode, before.st_gid)
+    assert {(file.stat().st_mode & 0o777, file.stat().st_gid) for file in target.iterdir()} == {(0o660, after.st_gid)}
+
+
 def test_who_was_faster_is_not_overwritten(pod: POD[Any, Any], tmp_path: Path, failing_os: FailingOS) -> None:
     pod["foo"] = 1
 
@@ -268,8 +283,8 @@ def test_who_was_faster_is_not_overwritten(pod: POD[Any, Any], tmp_path: Path, f
 
 def test_a_closed_pod_and_none_at_all_are_not_copied(pod: POD[Any, Any], tmp_path: Path) -> None:
     with pytest.raises(MissingPODError):
-        copying.copy(tmp_path / "none.pod", tmp_path / "copy.pod")
-    assert not list(tmp_path.glob(".copy*"))
+        copying.copy(tmp_path / "none.pod", tmp_path / "new" / "copy.pod")
+    assert os.listdir(tmp_path) == ["my.pod"]
     pod.close()
     with pytest.raises(ClosedPODError):
         pod.copy_to(tmp_path / "copy.pod")

@@ -11,6 +11,7 @@ import pickle
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -230,6 +231,57 @@ def test_what_is_no_regular_file_is_written_to(pages: POD[Any, Any], tmp_path: P
     assert buffer.getvalue().count(b"\n") == 4 + 5
 
 
+class Reluctant(io.RawIOBase):
+    """A file without a buffer, which writes short, and at last not at all."""
+
+    def __init__(self, room: int, *, blocking: bool = True) -> None:
+        self.data, self.room, self.blocking = b"", room, blocking
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int | None:
+        part = bytes(data[: min(7, self.room - len(self.data))])
+        if not part and self.blocking:
+            raise OSError(28, "No space left on device")
+        self.data += part
+        return len(part) or None
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_an_export_to_a_file_without_a_buffer_is_whole_or_an_error(pages: POD[Any, Any], name: Any) -> None:
+    whole = io.BytesIO()
+    pages.export_to(whole, format=name)
+    file = Reluctant(10_000)
+    assert pages.export_to(file, format=name) == 4  # type: ignore[arg-type]  # as open(..., buffering=0) returns
+    assert (file.data, file.closed) == (whole.getvalue(), False)
+    with pytest.raises(OSError, match="No space left"):
+        pages.export_to(Reluctant(20), format=name)  # type: ignore[arg-type]  # as above
+    with pytest.raises(BlockingIOError, match="takes no more for now"):
+        pages.export_to(Reluctant(20, blocking=False), format=name)  # type: ignore[arg-type]  # as above
+
+
+def test_permissions_that_let_nobody_read_are_kept_and_nobody_can_read_meanwhile(
+    pages: POD[Any, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = write(tmp_path / "out.json", "before")
+    seen = []
+    create = os.open
+
+    def noted(path: Any, *arguments: Any, **options: Any) -> int:
+        descriptor = create(path, *arguments, **options)
+        if str(path).endswith(".tmp"):
+            seen.append(os.fstat(descriptor).st_mode & 0o777)
+        return descriptor
+
+    monkeypatch.setattr(os, "open", noted)
+    for permissions in (0o600, 0):
+        target.chmod(permissions)
+        pages.export_to(target)
+        assert target.stat().st_mode & 0o777 == permissions
+    assert seen == [0o600, 0]
+
+
 @pytest.mark.parametrize(
     ("target", "options", "kind", "message"),
     [
@@ -244,9 +296,15 @@ def test_what_is_no_regular_file_is_written_to(pages: POD[Any, Any], tmp_path: P
         ("out.json", {"columns": True}, ExchangeError, "the format json has no columns"),
         ("out.json", {"key": "id"}, ExchangeError, "the format json has no columns"),
         ("", {}, ValueError, "must not be empty"),
+        ("out.parquet.gz", {}, ExchangeError, "only json, jsonl and csv are compressed"),
+        ("out.gz", {"format": "parquet"}, ExchangeError, "only json, jsonl and csv are compressed"),
+        ("out.csv", {"key": "\ufeffkey"}, ExchangeError, "cannot be called '.ufeffkey'"),
+        ("out.csv", {"key": "\udcff"}, UnstorableValueError, "lone surrogate"),
+        ("out.parquet", {"key": "\udcff"}, UnstorableValueError, "lone surrogate"),
         ("none/out.json", {}, StorageError, "there is no directory .*none; make it first"),
         (".", {"format": "json"}, PathTakenError, "is a directory"),
         ("my.pod/out.json", {}, PathTakenError, "inside of a POD"),
+        ("my.pod/../my.pod/aside-0-x/out.json", {}, PathTakenError, "inside of a POD"),
     ],
 )
 def test_a_target_that_is_none_is_refused(
@@ -259,9 +317,11 @@ def test_a_target_that_is_none_is_refused(
     message: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    os.mkdir("my.pod/aside-0-x")
     with pytest.raises(kind, match=message):
         pages.export_to(target, **options)
     assert os.listdir(tmp_path) == ["my.pod"]
+    assert os.listdir("my.pod/aside-0-x") == []
     with open(tmp_path / "text", "w") as text, pytest.raises(ExchangeError, match="opened for text"):
         pages.export_to(text, format="json")  # type: ignore[arg-type]  # that is refused
 
@@ -302,6 +362,7 @@ def test_a_key_that_the_source_has_twice_counts_as_one_that_is_there(pod: POD[An
     pod.clear()
     assert pod.import_from(source, existing="replace") == Imported(2, 1, 0, ())
     assert exactly(pod) == [("1", "30"), ("'b'", "20")]
+    assert exactly(stored(pod.path)) == exactly(pod)
 
 
 def test_an_import_is_one_commit_and_part_of_what_is_held_or_of_a_transaction(
@@ -364,6 +425,15 @@ BAD: list[tuple[str, str | bytes, str]] = [
     ("a.jsonl.gz", b"\x1f\x8b nonsense", "not a whole file of gzip"),
     ("a.pod", "a file", "cannot be a POD|there is no POD"),
 ]
+
+
+def test_a_name_that_is_there_twice_is_found_soon_among_many(pod: POD[Any, Any], tmp_path: Path) -> None:
+    names = ",".join(f'"name {number}":1' for number in range(40_000))
+    source = write(tmp_path / "in.json", f'{{{names},"name 39999":2}}')
+    begin = time.monotonic()
+    with pytest.raises(ExchangeError, match="the key 'name 39999' is there twice"):
+        pod.import_from(source)
+    assert time.monotonic() - begin < 3  # one by one it takes ten
 
 
 @pytest.mark.parametrize(("name", "text", "message"), BAD, ids=range(len(BAD)))

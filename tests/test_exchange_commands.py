@@ -70,6 +70,15 @@ def test_entries_go_through_pipes_and_nothing_else_does(tastypy: Command) -> Non
         pod.update({str(number): "x" * 1000 for number in range(2000)})
     piped = bash("tastypy export my.pod | head -n 1; echo ${PIPESTATUS[0]}")
     assert (piped.stdout, piped.stderr) == ('{"key":"a","value":{"n":1}}\n141\n', "")
+    piped = bash(
+        "tastypy export my.pod /dev/stdout --format csv | wc -l; tastypy export my.pod >(wc -l) --format csv | cat"
+    )
+    assert [line for line in piped.stdout.split("\n") if "entries" not in line] == ["2004", "2003", ""]
+    assert piped.stderr == ""
+    # what the file takes is less than one write of it
+    piped = bash("ulimit -f 1024; trap '' XFSZ; PYTHONUNBUFFERED=1 tastypy export my.pod > cut.jsonl")
+    assert (piped.returncode, "cut.jsonl" in os.listdir()) == (2, True)
+    assert "File too large" in piped.stderr
     done = alone("export", "my.pod", "/dev/full", "--format", "csv")
     assert (done.returncode, done.stdout) == (2, "")
     assert "No space left on device" in done.stderr
@@ -86,6 +95,15 @@ def test_a_copy_is_exported_by_its_name_and_replaces_nothing(tastypy: Command) -
     assert tastypy("import", "elsewhere", "copy.pod", "--existing", "skip")[0] == 0
 
 
+def test_what_no_shell_should_give_is_one_line(tastypy: Command) -> None:
+    done = bash("tastypy import - new.pod <&-; tastypy export my.pod x.csv --key $'\\xff'")
+    assert (done.returncode, done.stdout) == (2, "")
+    first, last = done.stderr.splitlines()
+    assert "standard input is closed" in first
+    assert "lone surrogate" in last
+    assert os.listdir() == ["my.pod"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -93,6 +111,7 @@ def test_a_copy_is_exported_by_its_name_and_replaces_nothing(tastypy: Command) -
         (["export", "none.pod", "x.pod"], "there is no POD"),
         (["export", "my.pod", "x.txt"], "its name does not say"),
         (["export", "my.pod", "-", "--format", "pod"], "does not go to standard output"),
+        (["export", "my.pod", "x.pod.gz"], "only json, jsonl and csv are compressed"),
         (["export", "my.pod", "x.pod", "--columns"], "a copy has no columns"),
         (["import", "none.json", "new.pod"], "none.json: there is no such file"),
         (["import", "bad.jsonl", "new.pod"], "bad.jsonl, line 1: not JSON"),

@@ -80,6 +80,9 @@ def test_what_no_pickle_or_no_dict_is_in_is_refused_by_name(pod: POD[Any, Any], 
         (b"nonsense", "in.pkl: it cannot be read"),
         (b"", "in.pkl: it cannot be read"),
         (b"cno_such_module\nThing\n.", "it cannot be read .* only where its classes can be imported"),
+        (pickle.dumps({}) + pickle.dumps({}), "in.pkl: more follows the pickle"),
+        (gzip.compress(pickle.dumps({}))[:-8] + bytes(8), "in.pkl is damaged: not a whole file of gzip"),
+        (gzip.compress(pickle.dumps({}))[:-8], "in.pkl is damaged: not a whole file of gzip"),
     ):
         (tmp_path / "in.pkl").write_bytes(data)
         with pytest.raises(ExchangeError, match=message):
@@ -138,6 +141,10 @@ def test_what_is_no_shelf_is_refused(pod: POD[Any, Any], tmp_path: Path) -> None
     with dbm.dumb.open(str(tmp_path / "raw")) as database:
         database["key"] = b"no pickle"
     with pytest.raises(ExchangeError, match="raw: the value of 'key' cannot be read"):
+        pod.import_from(tmp_path / "raw", format="shelve", unpickle=True)
+    with open(tmp_path / "raw.dir", "a") as file:
+        file.write("'damaged', (\n")
+    with pytest.raises(ExchangeError, match="raw: cannot be opened as a shelf"):
         pod.import_from(tmp_path / "raw", format="shelve", unpickle=True)
 
 
@@ -237,6 +244,8 @@ def test_a_tracker_of_2017_is_a_tracker(tmp_path: Path) -> None:
         (lambda old: (old / "1.json").write_text('"x"\t1\n"y"\t{\n'), "1.json, line 2: the value is not JSON"),
         (lambda old: (old / "1.json").write_bytes(b'"\xff"\t1\n'), "1.json, line 1: not UTF-8"),
         (lambda old: [file.unlink() for file in old.iterdir()], "there is no file like 0.json"),
+        (lambda old: (old / "1.json.gz").write_bytes(b""), "the file number 1 is there twice"),
+        (lambda old: (old / "1.json").rename(old / "01.json"), "the file number 1 is missing"),
         (lambda old: (old / ".lock").write_text(""), "not of the first tastypy, but a POD: the format is pod"),
     ],
 )

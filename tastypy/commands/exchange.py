@@ -6,7 +6,7 @@ import sys
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from tastypy import POD
+from tastypy import POD, ExchangeError
 from tastypy.commands.output import json_object, path_text
 from tastypy.commands.parsing import DONE, PROBLEMS, Commands, add_json, add_path, add_timeout, command, place
 
@@ -167,6 +167,9 @@ def _import(options: argparse.Namespace) -> int:
     from tastypy.screen import printable  # noqa: PLC0415 - as above
 
     streamed = options.source == _STREAM
+    if streamed and sys.stdin is None:
+        message = "standard input is closed: there is nothing to import"
+        raise ExchangeError(message)
     parcel = importing.read(
         sys.stdin.buffer if streamed else options.source,
         format=options.format or ("jsonl" if streamed else None),

@@ -55,13 +55,13 @@ def copy(
     parent = os.path.dirname(target)
     with explained(target):
         refuse_inside_a_pod(target)
-        files.make_directories(parent)
     # of a name so long that there is no room for more, a part tells enough
     temporary = f"{parent}/.{os.path.basename(target)[:200]}.{files.random_text(4)}.incomplete"
     source = _Original(origin, temporary, identity)
     try:
         with explained(target):
-            files.make_directory(temporary, like=origin)
+            files.make_directories(parent)
+            files.make_directory(temporary, like=target if os.path.isdir(target) else origin)
             source.permissions = files.permissions_in(temporary)
         header = _finish(source, source.copied(), lock or source.header.lock)
         try:

@@ -18,7 +18,7 @@ from tastypy.exchange.places import Place, opened
 from tastypy.exchange.reading import wrong
 from tastypy.exchange.rows import NotAnEntryError, key_of
 
-_NAME = re.compile(r"(\d+)\.json(\.gz)?")
+_NAME = re.compile(r"(0|[1-9][0-9]*)\.json(\.gz)?")
 _ESCAPED = re.compile(r"\\(.)")
 
 
@@ -73,7 +73,13 @@ def _files(place: Place) -> list[Place]:
     names = os.listdir(place.path)
     if files.LOCK in names:
         raise wrong(place, "", 0, "not of the first tastypy, but a POD: the format is pod")
-    found = {int(match[1]): name for name in names if (match := _NAME.fullmatch(name))}
+    found: dict[int, str] = {}
+    for name in names:
+        if match := _NAME.fullmatch(name):
+            other = found.setdefault(int(match[1]), name)
+            if other != name:
+                what = f"the file number {match[1]} is there twice, as {other} and {name}: remove the one that is wrong"
+                raise wrong(place, "", 0, what)
     if not found:
         raise wrong(place, "", 0, "there is no file like 0.json or 0.json.gz in it")
     absent = next((number for number in range(max(found)) if number not in found), None)

@@ -1,4 +1,4 @@
-"""What shelve, sqlitedict, diskcache and pickle have stored, read without a change to it; and unpickled, if the user says so.
+"""What shelve, sqlitedict, diskcache and pickle have stored, read without writing to it; and unpickled, if the user says so.
 
 The databases of sqlitedict and diskcache are read with sqlite3, read only: both libraries write to what they open, and neither
 is needed to read what it wrote.
@@ -65,7 +65,10 @@ def _wrong(place: Place, what: str) -> ExchangeError:
 def _read_pickle(place: Place) -> Items:
     def load() -> Any:
         with opened(place) as file:
-            return pickle.load(file)  # noqa: S301 - the user says that it may be
+            found = pickle.load(file)  # noqa: S301 - the user says that it may be
+            if file.read(1):  # at the end gzip looks at its checksum, too
+                raise _wrong(place, "more follows the pickle")
+            return found
 
     found = _unpickled(place, "it", load)
     if not isinstance(found, Mapping):
@@ -88,7 +91,7 @@ def _read_shelve(place: Place) -> Items:
         raise missing(place)
     try:
         shelf = shelve.open(path, "r")  # noqa: S301, SIM115 - as above; it is closed below, if it could be opened
-    except (*dbm.error, OSError, ModuleNotFoundError) as error:
+    except Exception as error:  # dbm.dumb evaluates its index, which may be anything
         raise _wrong(place, f"cannot be opened as a shelf ({error})") from error
     with closing(shelf):
         for key in _unpickled(place, "a key", partial(list, shelf)):

@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 from tastypy import entries
+from tastypy import format as form
 from tastypy.errors import (
     DuplicateKeyError,
     ExchangeError,
@@ -108,6 +109,7 @@ def _read(
             twice += 1
             if existing == "skip":
                 continue
+            text = form.entry_name(texts[name])  # as in a dict, the first spelling of equal keys stays
         items[name], texts[name] = copy, b"%b:%b" % (text, body)
         numbers[name] = number
     skipped, replaced = (twice, 0) if existing == "skip" else (0, twice)

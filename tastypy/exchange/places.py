@@ -77,7 +77,13 @@ def place_of(what: Any, wanted: str | None, known: tuple[str, ...]) -> Place:
             raise ExchangeError(message)
         return Place("", what, name.strip("<>"), wanted)
     path = files.absolute(what, "the path of a file")
-    return Place(path, None, os.fspath(what), wanted or _format_by_name(path, known))
+    format = wanted or _format_by_name(path, known)  # noqa: A001 - what it is called everywhere
+    if known is not READ and format not in TEXTS and path.lower().endswith(".gz"):
+        message = (
+            f"{path}: only {', '.join(TEXTS[:-1])} and {TEXTS[-1]} are compressed, and {format} is not: leave out .gz"
+        )
+        raise ExchangeError(message, path)
+    return Place(path, None, os.fspath(what), format)
 
 
 def _format_by_name(path: str, known: tuple[str, ...]) -> str:
@@ -100,14 +106,16 @@ def refuse_columns(place: Place, *, columns: bool, key: str) -> None:
 
 
 def refuse_inside_a_pod(path: str) -> None:
-    """Raise PathTakenError if the directory that `path` lies in is that of a POD, which is to have nothing else in it."""
-    lock = os.path.join(os.path.dirname(path), files.LOCK)
-    line = None
-    with suppress(FileNotFoundError, NotADirectoryError, PermissionError, StorageError):  # none, or another program's
-        line = form.decode_lock_line(files.read_file(lock))
-    if line is not None:
-        message = f"{path} is inside of a POD, whose directory is for its own files only: choose another place"
-        raise PathTakenError(message, path)
+    """Raise PathTakenError if a directory that `path` lies in is that of a POD, which is to have nothing else in it."""
+    directory = path
+    while directory != (directory := os.path.dirname(directory)):
+        line = None
+        # there is none, or another program's
+        with suppress(FileNotFoundError, NotADirectoryError, PermissionError, StorageError):
+            line = form.decode_lock_line(files.read_file(os.path.join(directory, files.LOCK)))
+        if line is not None:
+            message = f"{path} is inside of a POD, whose directory is for its own files only: choose another place"
+            raise PathTakenError(message, path)
 
 
 def extra(module: str, name: str) -> ModuleType:
@@ -195,21 +203,29 @@ def written(place: Place) -> Iterator[BinaryIO]:
     What is not a regular file, as a pipe is none, is written to as it is.
     """
     if place.file is not None:
-        yield place.file
+        given: object = place.file
+        if isinstance(given, io.RawIOBase):
+            with io.BufferedWriter(_Unbuffered(given), _AT_ONCE) as file:
+                yield cast("BinaryIO", file)
+        else:
+            yield place.file
         return
     with explained(place.name), ExitStack() as stack:
-        file = stack.enter_context(_replaced(os.path.realpath(place.path)))
+        target = stack.enter_context(_replaced(place.path))
         if place.format in TEXTS and place.path.lower().endswith(".gz"):
             # neither a name nor a time in it: the same entries give the same file
-            yield cast("BinaryIO", stack.enter_context(gzip.GzipFile("", "wb", 6, file, mtime=0)))
+            yield cast("BinaryIO", stack.enter_context(gzip.GzipFile("", "wb", 6, target, mtime=0)))
         else:
-            yield file
+            yield target
 
 
 @contextmanager
-def _replaced(target: str) -> Iterator[BinaryIO]:
+def _replaced(path: str) -> Iterator[BinaryIO]:
+    target = os.path.realpath(path)
+    permissions = None
     try:
-        mode = os.stat(target).st_mode
+        mode = os.stat(path).st_mode  # of a pipe in /proc, as /dev/stdout may be one, there is no real path
+        permissions = stat.S_IMODE(mode)
     except FileNotFoundError:
         mode = stat.S_IFREG
         if not os.path.isdir(os.path.dirname(target)):
@@ -221,13 +237,13 @@ def _replaced(target: str) -> Iterator[BinaryIO]:
         message = f"{target} is a directory: name a file in it"
         raise PathTakenError(message, target)
     if not stat.S_ISREG(mode):
-        with open(target, "wb") as file:
+        with open(path, "wb") as file:
             yield file
         return
     refuse_inside_a_pod(target)
     temporary = os.path.join(os.path.dirname(target), files.temporary_name())
     try:
-        descriptor = files.create_ordinary(temporary, stat.S_IMODE(mode))
+        descriptor = files.create_ordinary(temporary, permissions)
         try:
             with io.BufferedWriter(_Appended(descriptor), _AT_ONCE) as file:
                 yield cast("BinaryIO", file)
@@ -255,3 +271,24 @@ class _Appended(io.RawIOBase):
         """Append all of it."""
         files.append(self._descriptor, bytes(data))
         return len(data)
+
+
+class _Unbuffered(io.RawIOBase):
+    """A user's file without a buffer, which may write less than it is given; it stays open."""
+
+    def __init__(self, file: io.RawIOBase) -> None:
+        self._file = file
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        """Write all of it."""
+        done = 0
+        while done < len(data):
+            count = self._file.write(data[done:])
+            if count is None:
+                message = "the file takes no more for now, as it was opened not to block; open it to block"
+                raise BlockingIOError(errno.EAGAIN, message)
+            done += count
+        return done

@@ -154,10 +154,14 @@ def _read_parquet(place: Place, options: Options) -> Iterator[Found]:
             for some in file.iter_batches():
                 for row in some.to_pylist():
                     number += 1
+                    if row.get(options.key, "") is None:
+                        raise NotAnEntryError(f"there is no key in {options.key!r}; None is spelled '#null'")  # noqa: TRY301 - one place tells
                     yield number, *entry_of(row, columns=options.columns, key=options.key, as_text=True)
     except NotAnEntryError as error:
         raise wrong(place, "row", number, error) from error
-    except (arrow.ArrowException, OSError) as error:
+    except ExchangeError:
+        raise
+    except (arrow.ArrowException, OSError, ValueError, OverflowError) as error:  # the latter: Python has no such value
         raise wrong(place, "", 0, f"cannot be read as Parquet ({error})") from error
 
 

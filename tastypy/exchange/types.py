@@ -13,6 +13,7 @@ NULL, BOOL, INT, UNSIGNED, FLOAT, STR = "null", "bool", "int", "unsigned", "floa
 
 _MOST = 2**63 - 1  # of an integer with a sign
 _EXACT = 2**53  # up to which every integer is a float
+_DEEPEST = 49  # lists and dicts in each other: with more, no reader of Parquet takes it, and polars exceeds the stack
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +34,11 @@ Type = str | ListOf | Struct
 
 
 class MixedTypesError(Exception):
-    """There is no such type; the text has those that there are."""
+    """There is no such type; the text says what there is instead."""
 
 
-def type_of(values: Iterable[object]) -> Type:
-    """Return the type that all values have.
+def type_of(values: Iterable[object], deepest: int = _DEEPEST) -> Type:
+    """Return the type that all values have; at most so many lists and dicts are in each other.
 
     >>> type_of([1, None]), type_of([1, 2.5]), type_of([{"a": [1]}, {"b": "c"}])
     ('int', 'float', Struct(fields={'a': ListOf(item='int'), 'b': 'str'}))
@@ -53,17 +54,19 @@ def type_of(values: Iterable[object]) -> Type:
         return BOOL
     if kinds == {str}:
         return STR
+    if not deepest and kinds <= {list, dict}:
+        raise MixedTypesError("values that are nested too deep")
     if kinds == {list}:
-        return ListOf(type_of(chain.from_iterable(value for value in there if isinstance(value, list))))
+        return ListOf(type_of(chain.from_iterable(value for value in there if isinstance(value, list)), deepest - 1))
     if kinds == {dict}:
         parts: dict[str, list[object]] = {}
         for value in there:
             for name, part in value.items() if isinstance(value, dict) else ():
                 parts.setdefault(name, []).append(part)
-        return Struct({name: type_of(part) for name, part in parts.items()})
+        return Struct({name: type_of(part, deepest - 1) for name, part in parts.items()})
     if kinds <= {int, float}:
         return _type_of_numbers([value for value in there if isinstance(value, int)], whole=kinds == {int})
-    raise MixedTypesError(" and ".join(sorted(kind.__name__ for kind in kinds)))
+    raise MixedTypesError(f"several types ({' and '.join(sorted(kind.__name__ for kind in kinds))})")
 
 
 def _type_of_numbers(numbers: list[int], *, whole: bool) -> Type:
@@ -71,11 +74,11 @@ def _type_of_numbers(numbers: list[int], *, whole: bool) -> Type:
     if not whole:
         if least >= -_EXACT and most <= _EXACT:
             return FLOAT
-        message = f"float and integers beyond {_EXACT}, which are none"
+        message = f"several types (float and integers beyond {_EXACT}, which are none)"
         raise MixedTypesError(message)
     if most <= _MOST:
         return INT
     if least >= 0:
         return UNSIGNED
-    message = f"integers below 0 and beyond {_MOST}"
+    message = f"several types (integers below 0 and beyond {_MOST})"
     raise MixedTypesError(message)

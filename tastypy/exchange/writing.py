@@ -38,6 +38,12 @@ def export(
         raise ExchangeError(message)
     place = places.place_of(target, format, places.WRITTEN)
     places.refuse_columns(place, columns=columns, key=key)
+    encode_key(key)  # raises what it is if it is no text for a file
+    if place.format == "csv" and key.startswith("\ufeff"):
+        message = (
+            f"the column with the keys cannot be called {key!r}: readers take what it begins with for a mark of UTF-8"
+        )
+        raise ExchangeError(message)
     write = _WRITERS[place.format]
     if place.format == "parquet":
         extra("pyarrow", "parquet")  # before a file is made
@@ -126,8 +132,8 @@ def _typed_tables(arrow: Any, items: Items, key: str) -> Iterator[Any]:
             arrays[name] = arrow.array(values, arrow.string() if name == key else _arrow_type(arrow, type_of(values)))
         except MixedTypesError as error:
             message = (
-                f"the column {name!r} has several types ({error}), which Parquet cannot hold; without columns (--columns) values "
-                "are stored as JSON text"
+                f"the column {name!r} has {error}, which Parquet cannot hold; without columns (--columns) values are stored as "
+                "JSON text"
             )
             raise ExchangeError(message) from error
     yield arrow.table(arrays)

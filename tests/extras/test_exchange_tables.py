@@ -133,6 +133,58 @@ def test_a_table_that_others_made_comes_in_by_its_columns(pod: POD[Any, Any], tm
     assert len(pod) == 2
 
 
+def a_column(values: list[Any], kind: Any) -> Any:
+    return pyarrow.table({"key": ["a"] * len(values), "x": pyarrow.array(values, kind)})
+
+
+ELSEWHERE = {
+    "a time far off": a_column([10**15], pyarrow.int64()).cast(
+        pyarrow.schema([("key", pyarrow.string()), ("x", pyarrow.timestamp("ms"))])
+    ),
+    "a day far off": a_column([2**31 - 1], pyarrow.int32()).cast(
+        pyarrow.schema([("key", pyarrow.string()), ("x", pyarrow.date32())])
+    ),
+    "a long time": a_column([2**62], pyarrow.int64()).cast(
+        pyarrow.schema([("key", pyarrow.string()), ("x", pyarrow.duration("s"))])
+    ),
+    "a field twice": pyarrow.table(
+        {"key": ["a"], "x": pyarrow.StructArray.from_arrays([pyarrow.array([1])] * 2, names=["f", "f"])}
+    ),
+    "no UTF-8": pyarrow.table(
+        {
+            "key": ["a"],
+            "x": pyarrow.StringArray.from_buffers(
+                1, pyarrow.py_buffer(b"\0\0\0\0\1\0\0\0"), pyarrow.py_buffer(b"\xff")
+            ),
+        }
+    ),
+}
+
+
+@pytest.mark.parametrize("what", ELSEWHERE)
+def test_what_python_cannot_hold_is_refused_with_its_file(pod: POD[Any, Any], tmp_path: Path, what: str) -> None:
+    parquet.write_table(ELSEWHERE[what], tmp_path / "in.parquet")
+    with pytest.raises(ExchangeError, match=r"in.parquet: cannot be read as Parquet"):
+        pod.import_from(tmp_path / "in.parquet", columns=True)
+
+
+def test_a_key_that_is_missing_is_none(pod: POD[Any, Any], tmp_path: Path) -> None:
+    parquet.write_table(pyarrow.table({"key": ["a", None], "value": ["1", "2"]}), tmp_path / "in.parquet")
+    with pytest.raises(ExchangeError, match=r"row 2: there is no key in 'key'; None is spelled '#null'"):
+        pod.import_from(tmp_path / "in.parquet")
+
+
+def test_what_is_nested_too_deep_for_a_type_is_an_object_or_refused(pod: POD[Any, Any], tmp_path: Path) -> None:
+    value: Any = 1
+    for _ in range(248):
+        value = {"a": value}
+    pod["deep"] = {"x": value}
+    assert pod.to_dataframe()["x"].tolist() == [value]
+    assert pod.to_dataframe("polars")["x"].to_list() == [value]
+    with pytest.raises(ExchangeError, match=r"'x' .*nested too deep"):
+        pod.export_to(tmp_path / "out.parquet", columns=True)
+
+
 # --- tables
 
 
