@@ -14,17 +14,22 @@ from typing import Annotated, Any, Final, Literal, NotRequired, Required, Union,
 
 from tastypy import kinds
 from tastypy.kinds import SCALARS, Hint
+from tastypy.values import encode_value, type_of_default
 
 Extra = Callable[[Any], Hint | None]
 
 
-def compile_hint(hint: Any, extra: Extra = lambda _: None) -> Hint:
-    """Return the hint, compiled; `extra` is asked first about each one that is met.
+def compile_hint(hint: Any, extra: Extra = lambda _: None, default: type_of_default = None) -> Hint:
+    """Return the hint, compiled; `extra` is asked first about each one that is met, `default` is the POD's.
 
     Raises:
         TypeError: a part of it is nothing that JSON could hold exactly; the message names the field.
     """
-    return _Compiler(extra).compile(hint, "")
+    compiler = _Compiler(extra, default)
+    made = compiler.compile(hint, "")
+    if compiler.recursive:
+        made.recursive = True
+    return made
 
 
 def name_of(hint: Any) -> str:
@@ -33,9 +38,12 @@ def name_of(hint: Any) -> str:
 
 
 class _Compiler:
-    def __init__(self, extra: Extra) -> None:
+    def __init__(self, extra: Extra, default: type_of_default) -> None:
         self._extra = extra
+        self._as_read = lambda plain: encode_value(plain, default)[1]
         self._classes: dict[type, Hint] = {}
+        self._unfinished: set[type] = set()
+        self.recursive = False
 
     def compile(self, hint: Any, place: str) -> Hint:
         """Return a hint compiled; `place` is the field that has it."""
@@ -51,7 +59,7 @@ class _Compiler:
         if origin is Literal and set(map(type, args)) <= SCALARS.keys() - {float}:
             return kinds.OneOf(args)
         if origin in (Union, types.UnionType):
-            return kinds.AnyOf([self.compile(arg, place) for arg in args])
+            return kinds.AnyOf([self.compile(arg, place) for arg in args], self._as_read)
         if origin is list:
             return kinds.List(self.compile(args[0] if args else Any, f"{place}[]"))
         if origin is dict and (not args or args[0] in (str, Any)):
@@ -78,11 +86,15 @@ class _Compiler:
         if cls not in self._classes:
             made = kinds.Dataclass(cls) if dataclasses.is_dataclass(cls) else kinds.TypedDict(cls)
             self._classes[cls] = made  # first, since a field of it may be of it
+            self._unfinished.add(cls)
             hints = _hints_of(cls, place)
             if isinstance(made, kinds.Dataclass):
                 self._fill_dataclass(made, hints, place)
             else:
                 self._fill_typeddict(made, hints, place)
+            self._unfinished.remove(cls)
+        elif cls in self._unfinished:
+            self.recursive = True
         return self._classes[cls]
 
     def _fill_dataclass(self, made: kinds.Dataclass, hints: dict[str, Any], place: str) -> None:

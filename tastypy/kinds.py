@@ -9,11 +9,16 @@ type checker; it comes back as that int.
 
 from __future__ import annotations
 
+import dataclasses
+import marshal
 import typing
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from tastypy.errors import TastypyError
+
 ABSENT: Any = object()
+_MARSHAL_VERSION = 2  # without references, which the same value may have or not
 _LONGEST = 80  # characters of a value that a message shows
 
 
@@ -45,9 +50,15 @@ class Mismatch(Exception):  # noqa: N818 - it is told as a WrongTypeError, by wh
 
 
 class Hint:
-    """A compiled type hint; `name` is what messages call it."""
+    """A compiled type hint.
+
+    Attributes:
+        name: what messages call it.
+        recursive: a class in it may hold others of its kind, to any depth.
+    """
 
     name: str
+    recursive = False
 
     def dump(self, value: Any) -> Any:
         """Return what JSON holds for a value; raise Mismatch if it does not fit."""
@@ -199,10 +210,11 @@ class Dict(Hint):
 
 
 class AnyOf(Hint):
-    """One of several: the first that takes it."""
+    """One of several: the first that takes it. `as_read` makes what JSON gives back of what it is given."""
 
-    def __init__(self, members: list[Hint]) -> None:
+    def __init__(self, members: list[Hint], as_read: Callable[[Any], Any]) -> None:
         self.name = " | ".join(member.name for member in members)
+        self._as_read = as_read
         self._optional = NONE in members
         self._members = [member for member in members if member is not NONE]
 
@@ -210,11 +222,17 @@ class AnyOf(Hint):
         if value is None and self._optional:
             return None
         at, plain = self._first("dump", value)
-        for member in self._members[:at]:
-            if isinstance(member, Scalar | OneOf):
-                continue  # which takes the same values of memory and of files
+        # a scalar takes the same values of memory and of files
+        earlier = [member for member in self._members[:at] if not isinstance(member, Scalar | OneOf)]
+        if not earlier:
+            return plain
+        try:
+            read = self._as_read(plain)
+        except TastypyError:
+            return plain  # whoever encodes it tells what JSON lacks
+        for member in earlier:
             try:
-                member.load(plain)
+                member.load(read)
             except Mismatch:
                 continue
             raise Mismatch(f" is {self._members[at].name}, and would come back as {member.name}: {shown(value)}")
@@ -283,6 +301,7 @@ class Dataclass(Fields):
     def __init__(self, cls: type) -> None:
         super().__init__(cls)
         self.late: list[str] = []  # fields that are no parameters of the class
+        self._meddles = _runs_code(cls)
 
     def dump(self, value: Any) -> Any:
         if type(value) is not self.cls:
@@ -295,17 +314,55 @@ class Dataclass(Fields):
     def load(self, value: Any) -> Any:
         if type(value) is not dict:
             self.refuse(value)
+        # As bytes, since what stands under Any is passed on as it is, and may be changed in place.
+        given = marshal.dumps(value, _MARSHAL_VERSION) if self._meddles else b""
         parts = self.parts("load", value)
         late = {name: parts[name] for name in self.late if name in parts}
         try:
             made = self.cls(**{name: part for name, part in parts.items() if name not in late})
             for name, part in late.items():
                 object.__setattr__(made, name, part)  # which a frozen one allows, too
+        except RecursionError:
+            raise  # it is about the stack, and not about the value
         except Exception as error:
             says = f" is not what {self.name} takes: {type(error).__name__}: {error}"
             raise Mismatch(says) from error
+        if self._meddles:
+            self._compare(made, marshal.loads(given))  # noqa: S302 - made above
+            return made
         for name, part in parts.items():
-            now = getattr(made, name, ABSENT)
-            if now is not part and (type(now) is not type(part) or now != part):
-                raise Mismatch(f" comes back as {shown(now)}, not {shown(part)}: {self.name} changes it", f".{name}")
+            if getattr(made, name, ABSENT) is not part:  # it is a descriptor
+                self._compare(made, value)
+                break
         return made
+
+    def _compare(self, made: Any, given: dict[str, Any]) -> None:
+        """Raise Mismatch for a field that is not, exactly, what JSON has for it."""
+        for name, plain in given.items():
+            now = ABSENT
+            try:
+                now = getattr(made, name)
+                again = marshal.dumps(self.fields[name].dump(now), _MARSHAL_VERSION)
+            except RecursionError:
+                raise
+            except Exception:  # noqa: BLE001 - a Mismatch, or the code of a user; the field is another in any case
+                again = b""
+            if again != marshal.dumps(plain, _MARSHAL_VERSION):
+                says = "is deleted" if now is ABSENT else f"comes back as {shown(now)}, not {shown(plain)}"
+                raise Mismatch(f" {says}: {self.name} changes it", f".{name}")
+
+
+@dataclasses.dataclass
+class _Sample:
+    """For the name of the code that `dataclass` generates."""
+
+
+def _runs_code(cls: Any) -> bool:
+    """Tell whether code of its own runs when an object of a dataclass is made."""
+    # A frozen one is filled without its `__setattr__`.
+    sets = not cls.__dataclass_params__.frozen and cls.__setattr__ is not object.__setattr__
+    made_by = getattr(cls.__init__, "__code__", None)
+    return sets or hasattr(cls, "__post_init__") or made_by is None or made_by.co_qualname != _GENERATED
+
+
+_GENERATED = _Sample.__init__.__code__.co_qualname

@@ -100,7 +100,7 @@ class PersistentOrderedDict(Exchanged[K, V]):
         _check_options(mode, gzipped=gzipped, shard_bytes=shard_bytes, lock=lock, **self._options)
         codec = PLAIN
         if type is not None:
-            codec = _codec_of(type, self._path)
+            codec = _codec_of(type, self._path, default)
             self._options["type"] = type
         store = Store(
             self._path,
@@ -458,10 +458,10 @@ def _check_options(
             raise ValueError(message)
 
 
-def _codec_of(kind: Any, path: str) -> Codec:
+def _codec_of(kind: Any, path: str, default: Callable[[Any], Any] | None) -> Codec:
     from tastypy.typed import codec_of  # noqa: PLC0415 - nobody else needs what compiles type hints
 
-    return codec_of(kind, path)
+    return codec_of(kind, path, default)
 
 
 def _reopen(cls: type[PersistentOrderedDict[Any, Any]], path: str, mode: str, options: dict[str, Any]) -> Any:

@@ -16,17 +16,21 @@ from tastypy.hints import compile_hint, name_of
 from tastypy.kinds import Hint, Mismatch, shown
 from tastypy.values import Codec, encode_key, encode_value, plainly_equal, type_of_default
 
+_DEEPEST = 60  # levels; reading one takes up to 6 of the 1000 frames that Python's stack has
 
-def codec_of(kind: Any, path: str) -> TypedCodec:
-    """Return the codec of a type, for the POD at `path`.
+
+def codec_of(kind: Any, path: str, default: type_of_default) -> TypedCodec:
+    """Return the codec of a type, for the POD at `path` that has this `default`.
 
     Raises:
         TypeError: it is none whose values JSON could hold exactly; the message names the field.
     """
     try:
-        hint = compile_hint(kind, _model)
+        hint = compile_hint(kind, _model, default)
     except (TypeError, RecursionError) as error:
-        message = f"type={name_of(kind)} cannot be the type of a POD's values: {error}"
+        endless = "a `type` alias in it holds itself: only a dataclass or a TypedDict can"
+        says = endless if isinstance(error, RecursionError) else error
+        message = f"type={name_of(kind)} cannot be the type of a POD's values: {says}"
         raise TypeError(message) from error
     return TypedCodec(hint, path)
 
@@ -75,7 +79,7 @@ class TypedCodec(Codec):
         try:
             return self.encode(value, default, key)
         except WrongTypeError:
-            text, copy = encode_value(value, default, f"the value of {key!r}")
+            text, copy = self._text(value, default, key)
             return text, self._load(copy, key)
 
     def as_in_files(self, items: dict[Any, Any], default: type_of_default) -> dict[Any, Any]:
@@ -89,10 +93,12 @@ class TypedCodec(Codec):
             WrongTypeError: it is not of the type.
         """
         try:
-            return self._load(value, key)
-        except WrongTypeError as error:
+            return self._hint.load(value)
+        except RecursionError:
+            raise self._no_stack(f"{self._path}: the value of {key!r}") from None
+        except Mismatch as error:
             message = (
-                f"{self._path}: {error}. It was stored without type=, or with another one: open the POD without it, and mend "
+                f"{self._path}: the value of {key!r}{error}. It was stored without type=, or with another one: open the POD without it, and mend "
                 "or delete the value"
             )
             raise WrongTypeError(message, self._path) from error.__cause__
@@ -113,7 +119,19 @@ class TypedCodec(Codec):
         except RecursionError:
             message = f"the value of {key!r} is nested too deep, or holds itself"
             raise UnstorableValueError(message, self._path) from None
-        return plain, *encode_value(plain, default, f"the value of {key!r}")
+        return plain, *self._text(plain, default, key)
+
+    def _text(self, plain: Any, default: type_of_default, key: Any) -> tuple[bytes, Any]:
+        """Return the JSON of what stands for a value, and what that gives back, which can be loaded from most stacks."""
+        text, copy = encode_value(plain, default, f"the value of {key!r}")
+        # most have fewer lists and dicts at all, which their text tells at once
+        if self._hint.recursive and text.count(b"[") + text.count(b"{") > _DEEPEST and _is_deeper(copy, _DEEPEST):
+            message = (
+                f"the value of {key!r} is nested more than {_DEEPEST} levels deep, and could not be read where Python's stack is "
+                "deep already; let a flat list or dict hold the parts, which name each other by number or key"
+            )
+            raise UnstorableValueError(message, self._path)
+        return text, copy
 
     def _load(self, value: Any, key: Any) -> Any:
         try:
@@ -121,11 +139,28 @@ class TypedCodec(Codec):
         except Mismatch as error:
             raise self._wrong(key, error) from error.__cause__
         except RecursionError:
-            message = f"the value of {key!r} is nested too deep"
-            raise WrongTypeError(message, self._path) from None
+            raise self._no_stack(f"the value of {key!r}") from None
+
+    def _no_stack(self, what: str) -> WrongTypeError:
+        message = (
+            f"{what} is nested too deep for what is left of Python's stack here: read it from where fewer calls are under way, or "
+            "raise the limit with sys.setrecursionlimit"
+        )
+        return WrongTypeError(message, self._path)
 
     def _wrong(self, key: Any, error: Mismatch) -> WrongTypeError:
         return WrongTypeError(f"the value of {key!r}{error}", self._path)
+
+
+def _is_deeper(plain: Any, levels: int) -> bool:
+    """Tell whether lists and dicts are nested more than so many levels deep."""
+    layer = [plain]
+    for _ in range(levels + 1):
+        layer = [part for part in layer if type(part) in (dict, list)]
+        if not layer:
+            return False
+        layer = [part for whole in layer for part in (whole.values() if type(whole) is dict else whole)]
+    return True
 
 
 # --- models of other libraries
@@ -157,13 +192,22 @@ class _Model(Hint):
             raise Mismatch(f" cannot be written as JSON: {error}") from error
         if _is_exact(plain):  # else whoever encodes it tells where there is, say, a NaN
             copy = self.load(plain)
-            if copy != value:
+            try:
+                same = bool(copy == value) and self.of_same_types(copy, value)
+            except Exception as error:
+                says = f" cannot be compared: {type(error).__name__}: {error}"
+                raise Mismatch(says) from error
+            if not same:
                 raise Mismatch(f" would come back as {shown(copy)}", value=value)
         return plain
 
     def to_plain(self, value: Any) -> Any:
         """Return what JSON holds for the value; whatever is raised says why there is nothing."""
         raise NotImplementedError
+
+    def of_same_types(self, _copy: Any, _value: Any) -> bool:
+        """Tell whether what came back holds the types that the value, which is equal, holds."""
+        return True  # a library that converts nothing
 
 
 def _is_exact(plain: Any) -> bool:
@@ -220,6 +264,10 @@ class _Pydantic(_Model):
         # by alias, as it is validated; a value that was assigned past the model's checks is told by `load`
         return self._adapter.dump_python(value, mode="json", by_alias=True, round_trip=True, warnings=False)
 
+    def of_same_types(self, copy: Any, value: Any) -> bool:
+        both = [self._adapter.dump_python(one, round_trip=True, warnings=False) for one in (copy, value)]
+        return _of_same_types(*both)
+
     def load(self, value: Any) -> Any:
         try:
             # as JSON, of which even a strict model takes a date
@@ -229,3 +277,14 @@ class _Pydantic(_Model):
             field = "".join(f".{step}" if isinstance(step, str) else f"[{step!r}]" for step in first["loc"])
             others = f" (and {len(more)} more)" if more else ""
             raise Mismatch(f": {first['msg']}{others}", field, value=first["input"]) from error
+
+
+def _of_same_types(copy: Any, value: Any) -> bool:
+    """Tell whether two that are equal hold the same types; where the copy has a float, the value may have an int."""
+    if type(copy) is not type(value):
+        return type(copy) is float and type(value) is int
+    if isinstance(copy, dict):
+        return all(_of_same_types(part, value[key]) for key, part in copy.items())
+    if isinstance(copy, list | tuple):
+        return all(map(_of_same_types, copy, value))
+    return True

@@ -110,6 +110,79 @@ class Halved:
 
 
 @dataclass
+class Sorting:
+    """One that sorts in place."""
+
+    parts: Any
+
+    def __post_init__(self) -> None:
+        self.parts.sort()
+
+
+@dataclass
+class Floats:
+    """One that converts what is in a field."""
+
+    parts: list[float]
+
+    def __post_init__(self) -> None:
+        self.parts = [float(part) for part in self.parts]
+
+
+@dataclass
+class Guarded:
+    """One with a `__setattr__` of its own."""
+
+    parts: list[int]
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        object.__setattr__(self, name, [part for part in value if part])
+
+
+@dataclass(init=False)
+class ByHand:
+    """One with an `__init__` of its own."""
+
+    parts: list[int]
+
+    def __init__(self, parts: list[int]) -> None:
+        self.parts = parts
+        parts.append(0)
+
+
+@dataclass
+class Incomparable:
+    """One that raises when it is compared."""
+
+    x: int
+
+    def __eq__(self, _: object) -> bool:
+        raise ArithmeticError
+
+    __hash__ = None  # type: ignore[assignment]  # as dataclass has it, for what can be changed
+
+
+@dataclass
+class Outer:
+    """One that holds such a one, and looks at it."""
+
+    inner: Incomparable
+
+    def __post_init__(self) -> None:
+        self.inner = Incomparable(self.inner.x)
+
+
+@dataclass
+class Renewing:
+    """One that makes it another."""
+
+    inner: Incomparable
+
+    def __post_init__(self) -> None:
+        self.inner = Incomparable(self.inner.x + 1)
+
+
+@dataclass
 class Tree:
     """One that holds others of its kind."""
 
@@ -282,6 +355,35 @@ def test_a_dataclass_that_changes_what_it_is_given_is_told() -> None:
     compiled = compile_hint(Halved)
     with pytest.raises(Mismatch, match=r": field 'x' comes back as 2, not 5: Halved changes it"):
         compiled.load(compiled.dump(Halved(10)))
+
+
+@pytest.mark.parametrize(
+    ("kind", "plain", "message"),
+    [
+        (Sorting, {"parts": [2, 1]}, "'parts' comes back as [1, 2], not [2, 1]"),
+        (Floats, {"parts": [1]}, "'parts' comes back as [1.0], not [1]"),
+        (Guarded, {"parts": [1, 0]}, "'parts' comes back as [1], not [1, 0]"),
+        (ByHand, {"parts": [1]}, "'parts' comes back as [1, 0], not [1]"),
+    ],
+)
+def test_a_field_that_a_class_changes_in_place_is_told(kind: type, plain: Any, message: str) -> None:
+    compiled = compile_hint(kind)
+    with pytest.raises(Mismatch) as caught:
+        compiled.load(plain)
+    assert str(caught.value) == f": field {message}: {kind.__name__} changes it"
+
+
+def test_a_class_whose_code_changes_nothing_in_the_end_is_taken() -> None:
+    for value in (Sorting([1, 2]), Floats([1.0]), Guarded([2]), Positive(1)):
+        compiled = compile_hint(type(value))
+        assert same(compiled.load(compiled.dump(value)), value)
+
+
+def test_what_raises_when_it_is_compared_is_no_matter() -> None:
+    compiled = compile_hint(Outer)
+    assert compiled.load({"inner": {"x": 1}}).inner.x == 1
+    with pytest.raises(Mismatch, match=r"field 'inner' comes back as .*: Renewing changes it"):
+        compile_hint(Renewing).load({"inner": {"x": 1}})
 
 
 def test_a_deleted_field_is_told() -> None:

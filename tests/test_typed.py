@@ -12,7 +12,7 @@ import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,40 @@ BAD: Any = [
     pytest.param({"score": 1.5}, "must be Result, not {'score': 1.5}", id="a dict"),
     pytest.param(None, "must be Result, not None", id="None"),
 ]
+
+
+@dataclass
+class Seen:
+    """One that adds to what it is given."""
+
+    tags: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if self.tags:
+            self.tags.append("seen")
+
+
+@dataclass
+class Link:
+    """One that holds another of its kind."""
+
+    number: int = 0
+    next: Link | None = None
+
+    @classmethod
+    def chain(cls, length: int) -> Link:
+        """Return so many, each in the one before it."""
+        made = cls()
+        for number in range(1, length):
+            made = cls(number, made)
+        return made
+
+
+@dataclass
+class Numbers:
+    """One whose fields a dict may have as well."""
+
+    a: list[int]
 
 
 @pytest.fixture
@@ -162,6 +196,58 @@ def test_an_object_that_is_mutated_into_what_its_class_refuses_is_not_stored(ope
     assert opened(type=Positive) == {"a": Positive(1)}
 
 
+def test_a_class_that_changes_a_field_in_place_is_refused_before_memory_and_disk_differ(opened: Opener) -> None:
+    pod = opened(type=Seen)
+    with pytest.raises(
+        WrongTypeError, match=r"'tags' comes back as \['x', 'seen', 'seen'\], not \['x', 'seen'\]: Seen"
+    ):
+        pod["b"] = Seen(["x"])
+    pod["a"] = Seen()
+    pod["a"].tags.append("x")
+    with pytest.raises(WrongTypeError, match=r"'tags' comes back as \['x', 'seen'\], not \['x'\]: Seen changes it"):
+        pod.update("a")
+    assert opened(type=Seen) == {"a": Seen()}
+
+
+def test_a_value_that_was_taken_can_be_read_from_a_deep_stack(opened: Opener) -> None:
+    pod = opened(type=Link)
+    with pytest.raises(UnstorableValueError, match="the value of 'a' is nested more than 60 levels deep"):
+        pod["a"] = Link.chain(61)
+    assert pod == {}
+    pod["a"] = Link.chain(60)
+
+    def deeper(calls: int) -> dict[str, Any]:
+        return deeper(calls - 1) if calls else dict(opened(type=Link))
+
+    assert deeper(400) == {"a": Link.chain(60)}
+    opened()["a"] = asdict(Link.chain(100))
+    with pytest.raises(
+        WrongTypeError, match=r"my.pod: the value of 'a' is nested too deep for .* stack here: (?!.*stored)"
+    ):
+        deeper(600)
+    assert opened(type=Link)["a"] == Link.chain(100)
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [
+        (Numbers | dict, {"a": (1, 2)}),
+        (Numbers | Any, {"a": (1, 2)}),
+        (Numbers | dict, {"a": {1, 2}}),
+        (dict[str, Numbers | dict], {"inner": {"a": (1, 2)}}),  # type: ignore[type-arg]  # whatever is in it
+    ],
+)
+def test_what_json_makes_another_member_of_a_union_is_refused(opened: Opener, kind: Any, value: Any) -> None:
+    pod = opened(type=kind, default=list)
+    with pytest.raises(WrongTypeError, match=r"(Any|dict\[str, Any\]), and would come back as Numbers"):
+        pod["a"] = value
+    pod["a"] = {}
+    pod["a"].update(value)
+    with pytest.raises(WrongTypeError, match="would come back as Numbers"):
+        pod.update("a")
+    assert opened(type=kind, default=list) == {"a": {}}
+
+
 def test_default_converts_what_stands_where_the_type_leaves_it_open(opened: Opener) -> None:
     results = opened(type=Result, default=sorted)
     results["a"] = Result(1, more={2, 1})
@@ -270,6 +356,20 @@ def test_a_tracker_has_no_type(path: Path) -> None:
         Tracker(path, **options)
     assert not path.exists()
     Tracker(path, **{**options, "type": None}).close()
+
+
+def test_an_alias_that_holds_itself_is_refused_by_what_it_is(path: Path) -> None:
+    class TypeAliasType:
+        """What `type Nested = int | list[Nested]` makes, which Python has from 3.12 on."""
+
+        @property
+        def __value__(self) -> Any:
+            return int | list[self]  # type: ignore[valid-type]  # it is what `type` would make
+
+    nested: Any = TypeAliasType()
+    with pytest.raises(TypeError, match="a `type` alias in it holds itself"):
+        POD(path, type=nested)
+    assert not path.exists()
 
 
 # ------------------------------------------------------------------- what others wrote, without a type or with another

@@ -122,6 +122,26 @@ class Rounding(pydantic.BaseModel):
         return round(x, 1)
 
 
+class Scores(pydantic.BaseModel):
+    """A model of parts whose types can be mistaken."""
+
+    whole: int = 0
+    part: float = 0
+    many: list[int] = []
+    choice: set[int | str] = set()
+
+
+class Fussy(pydantic.BaseModel):
+    """A model that raises when it is compared."""
+
+    x: int
+
+    __hash__ = None  # type: ignore[assignment]  # as for any model that can be changed
+
+    def __eq__(self, other: object) -> bool:
+        raise ArithmeticError
+
+
 class Unequal(msgspec.Struct, eq=False):
     """A Struct that compares by identity."""
 
@@ -211,6 +231,10 @@ def broken(value: Any, **fields: Any) -> Any:
         (Model, Model.model_construct(score="x", level=-1), r"'score': .* \(and 1 more\), not 'x'"),
         (Model, Model.model_construct(score="1.5"), "the value of 'a' would come back as Model"),
         (Rounding, Rounding(x=1.25), r"the value of 'a' would come back as Rounding\(x=1.2\), not Rounding\(x=1.25\)"),
+        (Scores, broken(Scores(), whole=True), "would come back as Scores.whole=1,"),
+        (Scores, broken(Scores(), whole=1.0), "would come back as Scores.whole=1,"),
+        (Scores, broken(Scores(), many=[0, True]), r"would come back as Scores.*many=\[0, 1\]"),
+        (Fussy, Fussy(x=1), "the value of 'a' cannot be compared: ArithmeticError"),
         (
             Mixed,
             Mixed(broken(Struct(1), score="x")),
@@ -229,6 +253,13 @@ def test_a_wrong_field_is_told_and_nothing_changes(path: Path, kind: Any, value:
             pod["a"] = value
         assert pod == {}
     assert POD[str, Any](path) == {}
+
+
+def test_a_float_of_a_model_may_be_assigned_an_int_and_a_set_has_no_order(path: Path) -> None:
+    value = broken(Scores(choice={8, 0, "b", "a", 16}), part=2)
+    with POD(path, type=Scores) as pod:
+        pod["a"] = value
+        assert pod["a"] == value
 
 
 @pytest.mark.parametrize("value", [Struct(float("nan")), Model(score=float("nan"))], ids=["msgspec", "pydantic"])
