@@ -117,7 +117,7 @@ class TypedCodec(Codec):
         except Mismatch as error:
             raise self._wrong(key, error) from error.__cause__
         except RecursionError:
-            message = f"the value of {key!r} is nested too deep, or holds itself"
+            message = f"the value of {key!r} is nested too deep, or holds itself, or Python's stack is deep already"
             raise UnstorableValueError(message, self._path) from None
         return plain, *self._text(plain, default, key)
 
@@ -190,15 +190,18 @@ class _Model(Hint):
             plain = self.to_plain(value)
         except Exception as error:
             raise Mismatch(f" cannot be written as JSON: {error}") from error
-        if _is_exact(plain):  # else whoever encodes it tells where there is, say, a NaN
-            copy = self.load(plain)
-            try:
-                same = bool(copy == value) and self.of_same_types(copy, value)
-            except Exception as error:
-                says = f" cannot be compared: {type(error).__name__}: {error}"
-                raise Mismatch(says) from error
-            if not same:
-                raise Mismatch(f" would come back as {shown(copy)}", value=value)
+        try:
+            _, read = encode_value(plain)
+        except TastypyError:
+            return plain  # whoever encodes it tells where there is, say, a NaN
+        copy = self.load(read)
+        try:
+            same = bool(copy == value) and self.of_same_types(copy, value)
+        except Exception as error:
+            says = f" cannot be compared: {type(error).__name__}: {error}"
+            raise Mismatch(says) from error
+        if not same:
+            raise Mismatch(f" would come back as {shown(copy)}", value=value)
         return plain
 
     def to_plain(self, value: Any) -> Any:
@@ -208,14 +211,6 @@ class _Model(Hint):
     def of_same_types(self, _copy: Any, _value: Any) -> bool:
         """Tell whether what came back holds the types that the value, which is equal, holds."""
         return True  # a library that converts nothing
-
-
-def _is_exact(plain: Any) -> bool:
-    try:
-        encode_value(plain)
-    except TastypyError:
-        return False
-    return True
 
 
 class _Struct(_Model):

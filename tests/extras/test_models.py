@@ -54,6 +54,12 @@ class Struct(msgspec.Struct):
     level: Annotated[int, msgspec.Meta(ge=0)] = 0
 
 
+class Open(msgspec.Struct):
+    """A Struct of anything."""
+
+    part: Any
+
+
 class Forbidding(msgspec.Struct, forbid_unknown_fields=True):
     """A Struct that takes no other fields."""
 
@@ -217,6 +223,7 @@ def broken(value: Any, **fields: Any) -> Any:
         (Struct, {"score": 1.5}, "the value of 'a' must be Struct, not {'score': 1.5}"),
         (Struct, broken(Struct(1), tags=object()), "the value of 'a' cannot be written as JSON: .*object"),
         (Struct, broken(Struct(1.5), by_number={"1": "a"}), "the value of 'a' would come back as Struct"),
+        (Open, Open((1, 2)), r"would come back as Open\(part=\[1, 2\]\), not Open\(part=\(1, 2\)\)"),
         (Model, {"score": 1.5}, "the value of 'a' must be Model, not {'score': 1.5}"),
         (
             Model,
