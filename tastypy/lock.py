@@ -178,7 +178,7 @@ class DirectoryLock:
             raise StorageError(message, self.path)
         descriptor = self.descriptor if self.descriptor >= 0 else self.open()
         if self.owed:
-            time.sleep(max(self.owed - time.monotonic(), 0.0))
+            time.sleep(min(max(self.owed - time.monotonic(), 0.0), _GENEROUS))
             self.owed = 0.0
         if self.backoff.usual > CROWDED and (seconds := self.backoff.courtesy()):
             time.sleep(seconds)
