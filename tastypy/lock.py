@@ -98,7 +98,8 @@ class DirectoryLock:
         self.busy: int = 0
         self.transaction: Any = None
         self.thread = 0
-        self.began = self.owed = 0.0
+        self.began: float = 0.0
+        self.owed: float = 0.0
         self.deferred: deque[Callable[[], object]] = deque()
 
     def __del__(self, close: Callable[[int], None] = os.close, quietly: Any = suppress(OSError)) -> None:  # noqa: B008 - bound
