@@ -35,7 +35,7 @@ def work(path: Path, stop: Path, report: int, begin: Callable[[], object]) -> No
         with Tracker[str](path, timeout=_PATIENCE) as tracker:
             while not stop.exists():
                 _try_one(tracker, stop, report)
-    except Exception:  # noqa: BLE001 - the parent raises whatever it is, and reads it from this pipe
+    except Exception:  # the parent raises whatever it is, and reads it from this pipe
         os.write(report, WRONG + traceback.format_exc().encode())
 
 

@@ -1,7 +1,5 @@
 """What the figures of a tracker must be: its entries counted one by one, without a look at how the package does it."""
 
-# ruff: noqa: SLF001 - what tells that a figure is wrong before it shows is not for users
-
 from __future__ import annotations
 
 from collections.abc import Mapping

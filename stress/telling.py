@@ -78,7 +78,7 @@ class Teller(NamedTuple):
         try:
             self.begin()
             self._run(report, step, entries, options)
-        except Exception:  # noqa: BLE001 - it is told
+        except Exception:  # it is told
             os.write(report, WRONG + traceback.format_exc().encode())
 
     def _run(self, report: int, step: int, entries: Entries, options: dict[str, Any]) -> None:

@@ -29,7 +29,7 @@ class Links(HTMLParser):
 
 def fetch(address: str) -> tuple[str, int, set[str]]:
     """Return the kind and the size of a page, and the addresses that it links to."""
-    with urlopen(address, timeout=30) as answer:  # noqa: S310 - the user chose it
+    with urlopen(address, timeout=30) as answer:  # noqa: S310 - below START, whose scheme the user typed
         page, kind = answer.read(), answer.headers.get_content_type()
     found = Links(page.decode("latin-1")).found if kind == "text/html" else []
     return kind, len(page), {urldefrag(urljoin(address, link)).url for link in found}
@@ -45,7 +45,7 @@ def main(start: str, path: str) -> None:
                     task["kind"], task["bytes"], links = fetch(task.key)
                     below = sorted(link for link in links if link.startswith(start))
                     tracker.add_many_if_absent(below)
-            except Exception as error:  # noqa: BLE001 - it is one page's
+            except Exception as error:  # noqa: BLE001 - it is stored with its page; the others go on
                 print(task.key, error)
         print(tracker.percent_done(), "of", len(tracker), "pages")
 

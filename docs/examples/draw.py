@@ -15,7 +15,7 @@ from tastypy import Tracker
 
 def task(number: int) -> float:
     """Take some time, and fail now and then: some of the tasks always, some of them once."""
-    chance = random.Random(number)  # noqa: S311 - no secret
+    chance = random.Random(number)
     seconds = chance.uniform(0.01, 0.05)
     time.sleep(seconds)
     if chance.random() < 0.04:
@@ -24,7 +24,7 @@ def task(number: int) -> float:
     if chance.random() < 0.02:
         message = "title"
         raise KeyError(message)
-    if random.random() < 0.08:  # noqa: S311 - as above
+    if random.random() < 0.08:
         message = "read timed out"
         raise TimeoutError(message)
     return seconds

@@ -124,7 +124,7 @@ def _report(work: Callable[[Cell], object], cell: Cell, sender: Connection) -> N
     gc.collect()
     try:
         sender.send((work(cell), ""))
-    except Exception as error:  # noqa: BLE001 - a peer may raise anything, and the table has to say why it is left out
+    except Exception as error:  # a peer may raise anything, and the table has to say why it is left out
         sender.send((None, str(error) if isinstance(error, LeftOutError) else reason(error)))
 
 

@@ -104,7 +104,7 @@ class _Judges:
             place.mkdir()
             try:
                 figures.update(Case(self._sample, self._cases[at]).judge(place))
-            except BaseException as error:  # noqa: BLE001 - this process ends with it, and the parent raises it: see `counts`
+            except BaseException as error:  # this process ends with it, and the parent raises it: see `counts`
                 notes = getattr(error, "__notes__", ())
                 unexpected = [] if isinstance(error, WrongError) else traceback.format_exception(error)
                 counts.send("\n".join([str(error), *notes, *unexpected]))

@@ -179,7 +179,8 @@ def _workers_file(chance: random.Random) -> None:
     with tempfile.TemporaryFile() as file:
         file.write(_mutated(chance, text))
         file.flush()
-        who, in_hand = workers._read(file.fileno())  # noqa: SLF001 - the public ways to it need a worker that is dead, for each of many texts
+        # the public ways to it need a worker that is dead, for each of many texts
+        who, in_hand = workers._read(file.fileno())
     if type(who) is not dict or not all(type(token) is str for token in in_hand):
         raise WrongError(f"{who}, {in_hand}")
 

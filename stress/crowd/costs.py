@@ -98,7 +98,7 @@ def measure(path: Path) -> int:
     """Print the costs on the file system of a path that nothing is at; return how many there are."""
     path.mkdir()
     with POD[str, Any](path / "a.pod") as pod:
-        lock = pod._store.lock  # noqa: SLF001 - its costs are measured by themselves
+        lock = pod._store.lock  # its costs are measured by themselves
         peer = _Peer(path / "a.pod")
         try:
 

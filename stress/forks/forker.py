@@ -145,7 +145,7 @@ class Parent:
                 number += 1
                 self._acknowledged[name] = number
                 time.sleep(0.001 + 0.004 * random.random())
-        except BaseException as error:  # noqa: BLE001 - a thread's exception is lost unless the main thread raises it
+        except BaseException as error:  # a thread's exception is lost unless the main thread raises it
             self._errors.append(error)
 
     def run(self, seconds: float, most: int) -> None:

@@ -103,7 +103,7 @@ def _collecting(action: Callable[[], object], figures: Counter[str]) -> Iterator
 
 
 def _store(stage: Stage) -> Any:
-    return stage.two.one._store  # noqa: SLF001 - nothing public begins where the library makes up for an interruption
+    return stage.two.one._store  # nothing public begins where the library makes up for an interruption
 
 
 def _interrupt_twice(stage: Stage, _: Entries) -> NoReturn:

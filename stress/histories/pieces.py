@@ -46,7 +46,7 @@ class Recorder:
         start = start or time.monotonic_ns()
         try:
             result = action()
-        except Exception:  # noqa: BLE001 - no call may raise but what its result is made of: any error is a finding
+        except Exception:  # no call may raise but what its result is made of: any error is a finding
             print(f"{name}({', '.join(map(repr, arguments))}) raised", file=sys.stderr)
             traceback.print_exc()
             os._exit(1)
@@ -134,7 +134,7 @@ class Crew:
                     os.close(descriptor)
                 _serve(make(), commands, to_answers)
                 status = 0
-            except BaseException:  # noqa: BLE001 - it must not go on as the parent does
+            except BaseException:  # it must not go on as the parent does
                 traceback.print_exc()
             finally:
                 os._exit(status)

@@ -183,7 +183,7 @@ class Sharer:
             os.write(to_ready, b".")
             self._make_calls(0)
             status = 0
-        except BaseException:  # noqa: BLE001 - it must not go on as its parent does
+        except BaseException:  # it must not go on as its parent does
             traceback.print_exc()
         finally:
             os._exit(status)

@@ -289,7 +289,8 @@ class Hand:
                     self._look()
                 else:
                     self._writer.commit(self._pod, change)
-            except Exception as caught:  # noqa: BLE001 - under a limit anything may raise; the limit has to go before it is judged, below
+            # under a limit anything may raise; the limit has to go before it is judged, below
+            except Exception as caught:
                 _lift(kind, usual)
                 error = caught
             _lift(kind, usual)
@@ -386,7 +387,7 @@ def _exit_after(action: Callable[[], object]) -> NoReturn:
     try:
         action()
         status = 0
-    except BaseException:  # noqa: BLE001 - whatever it was, nothing of the parent's may run in here
+    except BaseException:  # whatever it was, nothing of the parent's may run in here
         traceback.print_exc()
     finally:
         sys.stderr.flush()

@@ -50,7 +50,7 @@ def _serve(pipe: Connection) -> None:
             if isinstance(answer, POD):
                 pods[number], answer = answer, None
             pipe.send((answer, None))
-        except Exception as error:  # noqa: BLE001 - it is for whoever asked
+        except Exception as error:  # it is for whoever asked
             pipe.send((None, error))
 
 
@@ -118,7 +118,7 @@ class Child:
             self._theirs.send("")
             self._act()
             self._theirs.send("")
-        except BaseException:  # noqa: BLE001 - the parent raises it
+        except BaseException:  # the parent raises it
             self._theirs.send(traceback.format_exc())
             os._exit(1)
         if self._abrupt:

@@ -98,7 +98,7 @@ def _answer(write: int, action: Callable[[], object], user: User | None) -> None
             answer = (action(), "")
         except TastypyError as error:
             answer = (None, f"{type(error).__name__}: {error}")
-    except BaseException:  # noqa: BLE001 - it is told
+    except BaseException:  # it is told
         wrong = traceback.format_exc()
     try:
         os.write(write, pickle.dumps((answer, wrong)))

@@ -89,7 +89,7 @@ class Hand:
                 before = syncs.total()
                 self.writer.commit(pod, change)
                 stable = change.kind == "sync" or options["durable"] or syncs.total() > before
-                os.write(report, _FORMAT.pack(time.monotonic(), pod._store.seq, stable))  # noqa: SLF001 - the one order
+                os.write(report, _FORMAT.pack(time.monotonic(), pod._store.seq, stable))  # the one order
                 entries = change.apply(entries)
                 step += 1
 

@@ -27,7 +27,7 @@ def look(path: Path, **options: Any) -> Found:
         read(path) if lock.exists() and decode_lock_line(lock.read_bytes()) else None
     )  # else a writer must come first
     with POD[str, Any](path, **options) as pod:
-        found, seq = pod.copy(), pod._store.seq  # noqa: SLF001 - the order of all changes
+        found, seq = pod.copy(), pod._store.seq  # the order of all changes
         pod["probe"] = True
         pod.sync()
         del pod["probe"]

@@ -120,7 +120,7 @@ def main(job: str, options: str, arguments: Sequence[str]) -> int:
         _file_systems(job)
         _serve()
         mounts = [_mount(number, options) for number in (1, 2)]
-    except Exception:  # noqa: BLE001 - whatever it is, the console has to have it before this Linux ends
+    except Exception:  # whatever it is, the console has to have it before this Linux ends
         traceback.print_exc()
         return nfs.NOT_UP
     nfs.begin()

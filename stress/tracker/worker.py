@@ -239,7 +239,7 @@ def work(plan: Plan, number: int) -> None:
         Worker(plan, number).run()
     except InterruptError:
         sys.exit(INTERRUPTED)
-    except Exception as error:  # noqa: BLE001 - the log has it
+    except Exception as error:  # the log has it
         sys.exit(f"worker {number}: {error}")
 
 
