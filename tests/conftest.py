@@ -17,8 +17,9 @@ from typing import Any
 
 import pytest
 from faults import FailingOS
-from helpers import end_all
+from helpers import Opener, end_all
 from hypothesis import HealthCheck, settings
+from typed_values import Result
 
 from tastypy import POD
 
@@ -82,6 +83,18 @@ def opened(path: Path) -> Iterator[Callable[..., POD[Any, Any]]]:
 @pytest.fixture
 def pod(opened: Callable[..., POD[Any, Any]]) -> POD[Any, Any]:
     """A new, empty POD."""
+    return opened()
+
+
+@pytest.fixture
+def results(opened: Opener) -> POD[str, Result]:
+    """A POD of results."""
+    return opened(type=Result)
+
+
+@pytest.fixture
+def plain(opened: Opener, results: POD[str, Result]) -> POD[str, Any]:
+    """The same directory without a type."""
     return opened()
 
 

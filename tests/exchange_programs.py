@@ -1,14 +1,27 @@
-"""A process for `test_copying`: `python exchange_programs.py PATH NAME` writes until it is killed."""
+"""What the tests of copies share: what a POD is filled with, and, as `python exchange_programs.py PATH NAME`, a process that writes until it is killed."""
 
 from __future__ import annotations
 
 import os
 import sys
 import time
+from typing import Any
 
 from tastypy import POD
 
 KEYS = 40
+
+
+def fill(pod: POD[Any, Any]) -> None:
+    """Every kind of key, entries in many shards, changes after the last fold, and some of each kind of change."""
+    pod.update({key: [repr(key)] * 3 for key in ("foo", "#foo", 'a "quoted" one', 1, 2.5, None, ("a", (1, None)), ())})
+    pod.update({f"key {number}": {"number": number} for number in range(60)})
+    pod.sync()
+    pod.update({"foo": "later", "key 7": 7, True: "the same key as 1"})
+    del pod["key 9"]
+    pod.move_to_end(2.5)
+    pod.move_to_end("key 50", last=False)
+    pod["new"] = 2**64 - 1
 
 
 def write(path: str, name: str) -> None:

@@ -53,6 +53,21 @@ class Page(TypedDict):
     links: NotRequired[list[Page]]
 
 
+GOOD = Result(
+    1.5,
+    "good",
+    [Step("a", 1), Step("b")],
+    {"x": 1},
+    (3, 4),
+    ("p", "q"),
+    "done",
+    Step("c"),
+    "n",
+    Result(2),
+    {"any": [1]},
+)
+
+
 def add_one(pod: POD[str, Result]) -> Result:
     """For another process: edit, and return what is there then."""
     with pod.edit("a") as result:
