@@ -9,6 +9,9 @@ try more seldom still, while others had their turn again and again. So the pause
 the power is of what an attempt takes, which is microseconds on a local disk and milliseconds on a network file system. And when a server, or the processors, have too much to do, attempts take longer,
 and so there are fewer of them.
 
+It is only luck while others have their turns, though. Where nobody was seen to commit, somebody keeps the lock, for a fold or a
+transaction, and to try more often would only take the processors from the one that all are waiting for.
+
 `python -m stress.crowd` simulates it with up to a thousand workers, and tries it with 64 processes.
 """
 
@@ -22,6 +25,7 @@ _POWER = 0.75  # of what waiting takes; the rest is the attempt's
 # A wait beyond the usual one is bad luck, until it took so many times as long. Then more are waiting than before, and so much
 # of it is what a wait takes: the pauses grow until enough is known.
 _UNLUCKY, _WAITED = 16, 1 / 16
+_KEPT = 1 / 16  # of the time that somebody has kept the lock, a pause is at least
 _WEIGHT = 0.25  # of the last wait, or attempt, in what they take lately
 # Seconds of a pause. On a local disk an attempt takes nothing from anybody's server, and after short pauses, when the crowd has
 # gone, the last ones are done as soon as may be.
@@ -50,16 +54,17 @@ class Backoff:
         self.cost: float = 0.0
         self._row = 0  # how often the lock was had since, without waiting
 
-    def pause(self, waited: float) -> float:
-        """Return the seconds until the next attempt, after so many of this wait."""
+    def pause(self, waited: float, kept: float = 0.0) -> float:
+        """Return the seconds until the next attempt, after so many of this wait; in the last `kept` ones nobody else had a turn."""
         wait = usual = self.usual
-        if waited > usual * _UNLUCKY:
-            wait = waited * _WAITED
-        elif waited > usual:
-            wait = usual * usual / waited  # whoever had bad luck tries more often than the others
+        lost = waited - kept
+        if lost > usual * _UNLUCKY:
+            wait = lost * _WAITED
+        elif lost > usual:
+            wait = usual * usual / lost  # whoever had bad luck tries more often than the others
         wait = max(wait, _LEAST)
         pause: float = wait**_POWER * min(self.cost, wait) ** (1 - _POWER)
-        return min(max(pause, _LEAST), self._longest) * self._uniform(_JITTER, 1.0)
+        return min(max(pause, _LEAST, kept * _KEPT), self._longest) * self._uniform(_JITTER, 1.0)
 
     def tried(self, seconds: float) -> None:
         """Note what an attempt took."""

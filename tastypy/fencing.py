@@ -161,4 +161,4 @@ def lost(store: Store) -> LeaseLostError:
 def take_again(store: Store) -> None:
     """Take the lease that was lost."""
     store.lock.let_go()
-    store.lock.take(store.timeout, lambda: None)
+    store.lock.take(store.timeout, lambda: True)

@@ -130,11 +130,14 @@ class Following(dict[K, V]):
                 if lock.deferred:
                     lock.run_deferred()
 
-    def _meanwhile(self) -> None:
-        try:  # noqa: SIM105 - which, unlike `suppress`, costs nothing where nothing is raised
+    def _meanwhile(self) -> bool:
+        """Catch up between attempts to take the lock; tell whether others have committed since."""
+        here = self._store.position
+        try:
             self._catch_up(locked=False)
         except WrongTypeError:
-            pass  # it is for whoever has the lock then, and may do without
+            return True  # it is for whoever has the lock then, and may do without
+        return self._store.position is not here
 
     def _apply(self, news: News, changed: set[Any] | None = None) -> None:
         store, held, noted = self._store, self._held, self._noted

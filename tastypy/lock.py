@@ -165,11 +165,11 @@ class DirectoryLock:
         if self.transaction is not None and self.thread != threading.get_ident():
             self.wait_for_transaction(None, timeout)
 
-    def take(self, timeout: float, meanwhile: Callable[[], object]) -> None:
+    def take(self, timeout: float, meanwhile: Callable[[], bool]) -> None:
         """Take the lock, with the mutex held, within `timeout` seconds.
 
         The caller unlocks in a `finally`, whether or not this returned. `meanwhile` is called between attempts: what others
-        wrote is then read before the lock is had, and the time under it stays short.
+        wrote is then read before the lock is had, and the time under it stays short. It tells whether they wrote anything.
         """
         if self._process != os.getpid():
             after_fork()
@@ -186,13 +186,14 @@ class DirectoryLock:
         if not self._attempt(descriptor):
             self._wait(descriptor, timeout, meanwhile)
 
-    def _wait(self, descriptor: int, timeout: float, meanwhile: Callable[[], object]) -> None:
+    def _wait(self, descriptor: int, timeout: float, meanwhile: Callable[[], bool]) -> None:
         """Attempt it until it is had."""
         backoff = self.backoff
-        start = began = time.monotonic()
+        start = began = turn = time.monotonic()
         warned = False
         while True:
-            meanwhile()
+            if meanwhile():
+                turn = time.monotonic()  # of another one: the lock went from hand to hand till then
             got = self._attempt(descriptor)
             now = time.monotonic()
             waited = now - start
@@ -209,7 +210,7 @@ class DirectoryLock:
             if waited > WARN_AFTER and not warned:
                 warned = True
                 log.warning("waiting for the lock %s since %.0f s; it is held by another process", self.path, waited)
-            time.sleep(min(backoff.pause(waited), max(timeout - waited, 0.0) + 0.001))
+            time.sleep(min(backoff.pause(waited, now - turn), max(timeout - waited, 0.0) + 0.001))
             began = time.monotonic()
 
     def _finder(self) -> str:
@@ -228,7 +229,7 @@ class DirectoryLock:
             )
             raise LocksUnsupportedError(message, self.path, error.errno) from error
 
-    def run(self, action: Callable[[], T], timeout: float, meanwhile: Callable[[], object] = lambda: None) -> T:
+    def run(self, action: Callable[[], T], timeout: float, meanwhile: Callable[[], bool] = lambda: True) -> T:
         """Return what `action()` returns, called with the lock held; inside a transaction of this thread it is held already.
 
         Where the lock is a lease, and was lost meanwhile, the action has changed nothing, and is done again.

@@ -74,8 +74,24 @@ def test_whoever_waits_much_longer_than_usual_tries_less_often_since_more_are_wa
     assert pauses == sorted(set(pauses))
 
 
-def attempts_in(seconds: float, one: Backoff) -> int:
-    """Wait for a lock that is free after so many seconds; return how many attempts that took."""
+@pytest.mark.parametrize("local", [True, False])
+@pytest.mark.parametrize("usual", [0.0, 0.01, 1.0])
+def test_while_one_keeps_the_lock_waiting_is_no_bad_luck_and_attempts_become_fewer(
+    usual: float, *, local: bool
+) -> None:
+    """Or all who wait would take the processors from the one that they are waiting for, as in a fold."""
+    one = backoff(usual, 0.0002, local=local)
+    first = one.pause(0.0)
+    pauses = [one.pause(2.0 + kept, kept) for kept in (0.0, 0.1, 0.2, 0.4)]
+    assert pauses[0] == one.pause(2.0), "before, others had their turns"
+    assert pauses == sorted(pauses)
+    assert [one.pause(kept, kept) for kept in (0.1, 0.4, 10.0)] == [
+        max(first, min(kept / 16, LONGEST_LOCALLY if local else LONGEST)) for kept in (0.1, 0.4, 10.0)
+    ]
+
+
+def attempts_in(seconds: float, one: Backoff, *, turns: bool = True) -> int:
+    """Wait for a lock that is free after so many seconds, of others' `turns` or of one; return how many attempts that took."""
     waited, attempts = 0.0, 0
     while True:
         attempts += 1
@@ -83,7 +99,15 @@ def attempts_in(seconds: float, one: Backoff) -> int:
         if waited >= seconds:
             one.had(waited)
             return attempts
-        waited += one.pause(waited)
+        waited += one.pause(waited, 0.0 if turns else waited)
+
+
+def test_whoever_waits_for_a_fold_tries_far_less_often_than_for_so_many_turns() -> None:
+    def crowded() -> Backoff:
+        return backoff(0.012, 0.0002, jitter=0.5, local=True)
+
+    assert attempts_in(0.18, crowded()) > 90
+    assert attempts_in(0.18, crowded(), turns=False) < 45
 
 
 @pytest.mark.parametrize("seconds", [0.002, 0.02, 0.2, 2.0])

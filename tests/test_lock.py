@@ -119,7 +119,12 @@ def test_threads_exclude_each_other_though_an_flock_knows_no_threads(lock: Direc
 def test_who_waits_too_long_is_told_with_the_path(held: DirectoryLock, timeout: float) -> None:
     asked: list[int] = []
     with pytest.raises(LockTimeout, match="lsof") as caught:
-        held.run(lambda: None, timeout, lambda: asked.append(1))
+
+        def meanwhile() -> bool:
+            asked.append(1)
+            return True
+
+        held.run(lambda: None, timeout, meanwhile)
     assert caught.value.path == held.path
     assert str(held.path) in str(caught.value)
     assert asked, "what others write is read while waiting"
@@ -218,10 +223,10 @@ class Recorder(Backoff):
 
     def __init__(self) -> None:
         super().__init__(local=True)
-        self.told: list[tuple[str, float]] = []
+        self.told: list[tuple[str | float, ...]] = []
 
-    def pause(self, waited: float) -> float:
-        self.told.append(("pause", waited))
+    def pause(self, waited: float, kept: float = 0.0) -> float:
+        self.told.append(("pause", waited, kept))
         return 3.0
 
     def tried(self, seconds: float) -> None:
@@ -268,13 +273,19 @@ def test_whoever_finds_the_lock_taken_pauses_as_the_back_off_decides_and_tells_i
     lock: DirectoryLock, clock: Clock
 ) -> None:
     assert isinstance(lock.backoff, Recorder)
-    lock.run(lambda: None, 300, lambda: clock.sleep(0.5))
+    turns = iter([False, True, False])  # of others, as `meanwhile` sees them
+
+    def meanwhile() -> bool:
+        clock.sleep(0.5)
+        return next(turns)
+
+    lock.run(lambda: None, 300, meanwhile)
     assert clock.slept == [0.5, 3.0, 0.5, 3.0, 0.5]
     assert lock.backoff.told == [
         ("tried", 1.5),
-        ("pause", 1.5),
+        ("pause", 1.5, 1.5),
         ("tried", 1.5),
-        ("pause", 6.0),
+        ("pause", 6.0, 1.0),
         ("tried", 1.5),
         ("had", 10.5),
     ]
@@ -307,6 +318,17 @@ def test_pods_of_one_directory_share_one_lock_by_whatever_path(path: Path, opene
     assert opened()._store.lock is opened(link)._store.lock is pod._store.lock
     assert opened(path.with_name("other.pod"))._store.lock is not pod._store.lock
     assert opened(mode="r")._store.lock is not pod._store.lock, "a reader's is never taken"
+
+
+def test_whoever_waits_tells_the_back_off_whether_others_commit(pod: POD[Any, Any], opened: Opener) -> None:
+    other = opened()
+    assert not other._meanwhile()
+    pod["a"] = 1
+    assert other._meanwhile()
+    assert not other._meanwhile()
+    pod.sync()
+    assert other._meanwhile(), "a fold is a turn, too"
+    assert exactly(other) == exactly({"a": 1})
 
 
 def test_another_thread_that_waits_for_a_transaction_in_vain_is_told(pod: POD[Any, Any], opened: Opener) -> None:

@@ -118,18 +118,19 @@ class _Worker:
         start = world.now
         if (yield _LOCK):
             return
-        self.waiting = began = world.now
+        self.waiting = began = turn = world.now
         while True:
             yield from [_OTHER] * _LOOK
             if self._seen != world.commits:
                 yield _OTHER
                 yield self._new_lines()
+                turn = world.now
             got = yield _LOCK
             waited = world.now - self.waiting
             backoff.tried(world.now - began)
             if got:
                 break
-            yield backoff.pause(waited)
+            yield backoff.pause(waited, world.now - turn)
             began = world.now
         backoff.had(waited)
         self.waiting = -1.0
