@@ -437,7 +437,8 @@ class Store(Journal):
             return
         self._check_lock_line()  # it is written below as it was read: not over another one's
         if not header.before:
-            files.replace_line(self.lock.open(), self._line)
+            if self.seq <= header.seq:  # else whoever appended first has done this
+                files.replace_line(self.lock.open(), self._line)
         else:
             seal = form.seal_line(header.epoch)
             try:
