@@ -122,7 +122,7 @@ BREAKAGES = {
         """        from tastypy import lifecycle, merging
 
         for memory in [pod for pod in lifecycle._open.values() if pod._store is self._store]:
-            live = {form.index_key(key): merging._entry(key, value) for key, value in dict.items(memory)}
+            live = {merging.index_key(key): merging._entry(key, value) for key, value in dict.items(memory)}
             changes.put.update((name, live[name]) for name in changes.put if name in live)
         for piece in merge(self._store, self._header, changes, order):
 """,

@@ -11,6 +11,7 @@ from tastypy import format as form
 from tastypy.changes import extend
 from tastypy.errors import DirectoryGoneError, PersistentOrderedDictIntegrityError
 from tastypy.reading import without_collector
+from tastypy.shards import shard_dict, unpack
 
 log = logging.getLogger("tastypy")
 
@@ -45,7 +46,7 @@ class Directory:
     def _shard_dict(self, header: form.Header, shard: form.Shard) -> dict[Any, Any]:
         text = self.read_shard(header, shard)
         try:
-            return form.shard_dict(text)
+            return shard_dict(text)
         except ValueError as error:
             raise self._damaged_shard(header, shard, str(error)) from error
 
@@ -70,7 +71,7 @@ class Directory:
         if not header.gzipped:
             return data
         try:
-            return form.unpack(data)
+            return unpack(data)
         except ValueError as error:
             raise self._damaged_shard(header, shard, str(error)) from error
 

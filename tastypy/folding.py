@@ -28,6 +28,7 @@ from tastypy.changes import Changes
 from tastypy.errors import CommitError, TastypyError, UnknownOutcomeError
 from tastypy.merging import Order, OutOfOrderError, Piece, add_net_entries, merge
 from tastypy.reading import Position, without_collector
+from tastypy.shards import pack, shard_text
 
 if TYPE_CHECKING:
     from tastypy.store import Store
@@ -211,8 +212,7 @@ class Fold:
         at = Position(header.epoch, start, header.seq)
         while at.offset < self._here.offset:
             lines = store.applied_lines(at, self._here, _STEP)
-            for record in lines.records:
-                put.update(record.get("put", ()))
+            put.update(*[record["put"] for record in lines.records if "put" in record])
             add_net_entries(changes, lines.records, lines.lines)
             at = Position(at.epoch, at.offset + lines.length, lines.seq)
             self._last = (*self._last, *map(form.stamp, lines.lines[-form.STAMPS :]))[-form.STAMPS :]
@@ -281,8 +281,8 @@ class _Epoch:
             return
         number = self._free if shard is None else shard.number
         self._free = max(self._free, number + 1)
-        text = form.shard_text(entries)
-        data = form.pack(text) if header.gzipped else text
+        text = shard_text(entries)
+        data = pack(text) if header.gzipped else text
         self._written.append(files.shard_name(number, self._number, gzipped=header.gzipped))
         files.write_new(store.file(self._written[-1]), data, store.permissions)
         self._shards.append(form.Shard(number, self._number, len(entries), len(data), form.crc_text(data)))

@@ -16,6 +16,7 @@ from tastypy import files, folding, merging
 from tastypy import format as form
 from tastypy.errors import PersistentOrderedDictIntegrityError
 from tastypy.reading import Position
+from tastypy.shards import shard_dict, unpack
 
 if TYPE_CHECKING:
     from tastypy.store import Store
@@ -177,7 +178,7 @@ def _read_shard(store: Store, header: form.Header, shard: form.Shard) -> tuple[d
         OSError: the file system failed, which says nothing of the shard.
     """
     try:
-        return form.shard_dict(store.read_shard(header, shard)), ""
+        return shard_dict(store.read_shard(header, shard)), ""
     except FileNotFoundError:
         return {}, "missing"
     except PersistentOrderedDictIntegrityError:
@@ -365,7 +366,7 @@ def _shard_as_it_is(store: Store, name: str, what: files.Name) -> form.Shard:
     """Return what a header would say of a shard file."""
     data = files.read_file(store.file(name))
     try:
-        entries = len(form.shard_dict(form.unpack(data) if name.endswith(".gz") else data))
+        entries = len(shard_dict(unpack(data) if name.endswith(".gz") else data))
     except ValueError:  # found again, and set aside, when it is read
         entries = 0
     return form.Shard(what.number, what.epoch, entries, len(data), form.crc_text(data))

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import accumulate, compress
+from itertools import accumulate, compress, repeat
+from operator import add
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 
 from tastypy import format as form
 from tastypy.changes import Changes
+from tastypy.shards import entry_name, index_key, index_key_of, index_keys, shard_entries
 from tastypy.values import encode_key
 
 if TYPE_CHECKING:
@@ -80,8 +82,8 @@ def _change(store: Directory, header: form.Header, shards: Iterable[form.Shard],
     touched = deleted.keys() | front.keys() | put.keys()
     for shard in shards:
         text = store.read_shard(header, shard)
-        entries = form.shard_entries(text)
-        names = form.index_keys(text, entries)
+        entries = shard_entries(text)
+        names = index_keys(text, entries)
         found = [*compress(range(len(names)), map(touched.__contains__, names))]
         gone = set()
         for at in found:
@@ -121,7 +123,7 @@ def _places(shards: Sequence[form.Shard], order: Order) -> _Places | None:
         while place >= begin + shards[at].entries:
             begin += shards[at].entries
             at += 1
-        places.setdefault(at, {})[place - begin] = form.index_key(keys[place])
+        places.setdefault(at, {})[place - begin] = index_key(keys[place])
     return places
 
 
@@ -133,9 +135,9 @@ def _change_at(
         if at not in places:
             yield shard, None
             continue
-        entries = form.shard_entries(store.read_shard(header, shard))
+        entries = shard_entries(store.read_shard(header, shard))
         for place, name in places[at].items():
-            if len(entries) != shard.entries or form.index_key_of(entries[place]) != name:
+            if len(entries) != shard.entries or index_key_of(entries[place]) != name:
                 raise OutOfOrderError
             entries[place] = put.pop(name) if type(name) is bytes else _respelled(put.pop(name), entries[place])
         yield shard, entries
@@ -143,7 +145,7 @@ def _change_at(
 
 def _respelled(entry: bytes, old: bytes) -> bytes:
     """Return the entry with the key as the old one spells it: 1, 1.0 and True are one key, and the first spelling stays."""
-    return form.entry_name(old) + entry[len(form.entry_name(entry)) :]
+    return entry_name(old) + entry[len(entry_name(entry)) :]
 
 
 def net_entries(records: Iterable[form.Record], lines: Iterable[bytes]) -> Changes:
@@ -155,13 +157,14 @@ def net_entries(records: Iterable[form.Record], lines: Iterable[bytes]) -> Chang
 
 def add_net_entries(changes: Changes, records: Iterable[form.Record], lines: Iterable[bytes]) -> None:
     """Add the net effect of batches that follow."""
+    single: list[bytes] = []  # of one key: most batches are of this kind, and their text is as it will be in the shard
     for record, line in zip(records, lines, strict=False):  # there may be a seal after the last batch
         put = record.get("put", ()) if len(record) == 1 else ()
         if len(put) == 1:
-            # one key: most are of this kind, and its text is as it will be in the shard
-            entry = line[line.index(_PUT) + len(_PUT) : -2]
-            _put(changes, form.index_key_of(entry), entry)
-        elif put and b"\\" not in line and b'"#' not in line:
+            single.append(line[line.index(_PUT) + len(_PUT) : -2])
+            continue
+        _put_all(changes, single)
+        if put and b"\\" not in line and b'"#' not in line:
             # many, with plain index keys
             # (sliced, formatted: what orjson returns takes four kilobytes until it is dropped, however short it is)
             names = [name[:-1] for name in map(orjson.dumps, put)]
@@ -169,17 +172,29 @@ def add_net_entries(changes: Changes, records: Iterable[form.Record], lines: Ite
             changes.put.update(zip(names, entries, strict=True))
         else:
             add_record(changes, record)
+    _put_all(changes, single)
 
 
 def add_record(changes: Changes, record: form.Record) -> None:
     """Add the net effect of a batch that follows, of any kind; `record` is changed."""
     for field in ("del", "front"):
         if field in record:
-            record[field] = [form.index_key(key) for key in record[field]]
+            record[field] = [index_key(key) for key in record[field]]
     changes.add({field: record[field] for field in ("clear", "del") if field in record})
     for key, value in record.get("put", {}).items():
-        _put(changes, form.index_key(key), _entry(key, value))
+        _put(changes, index_key(key), _entry(key, value))
     changes.add({"front": record.get("front", ())})
+
+
+def _put_all(changes: Changes, entries: list[bytes]) -> None:
+    """Add entries as a shard has them, and clear their list."""
+    names = index_keys(b"\n" + b"\n".join(entries), entries)
+    if set(map(type, names)) <= {bytes}:  # at a third of what one after another takes
+        changes.put.update(zip(names, entries, strict=True))
+    else:
+        for name, entry in zip(names, entries, strict=True):
+            _put(changes, name, entry)
+    entries.clear()
 
 
 def _put(changes: Changes, name: Any, entry: bytes) -> None:
@@ -203,7 +218,7 @@ def _extend(store: Directory, header: form.Header, pieces: Iterable[Piece], put:
     if last is not None:
         shard, entries = last
         if new and entries is None and shard is not None and shard.size < header.shard_bytes:
-            entries = form.shard_entries(store.read_shard(header, shard))
+            entries = shard_entries(store.read_shard(header, shard))
         if entries is None:
             yield last
         else:
@@ -245,7 +260,7 @@ def _parts(
     shard: form.Shard | None, entries: list[bytes], limit: int, *, last: bool
 ) -> Iterable[tuple[form.Shard | None, list[bytes]]]:
     """Yield the entries in parts: the first keeps the shard's number."""
-    ends = [*accumulate(len(entry) + 2 for entry in entries)]
+    ends = [*accumulate(map(add, map(len, entries), repeat(2)))]
     size = ends[-1] if ends else 0
     most = size if size <= limit else limit if last else size / -(-size // limit)
     begin = filled = 0

@@ -1,7 +1,7 @@
 """Which keys and values a POD holds, and their JSON: what is stored reads back equal and of the same types, or is refused.
 
 Tuples are the exception that JSON makes: inside values they come back as lists (as keys they stay tuples).
-No I/O here; where a value goes is left to `format`.
+No I/O here; where a value goes is left to `format` and `shards`.
 """
 
 from __future__ import annotations

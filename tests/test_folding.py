@@ -18,6 +18,7 @@ from tastypy import POD, CommitError
 from tastypy import format as form
 from tastypy.changes import replay
 from tastypy.merging import Order, OutOfOrderError, Piece, merge, net_entries
+from tastypy.shards import shard_dict, shard_text
 from tastypy.store import Store
 from tastypy.values import encode_key
 
@@ -56,10 +57,10 @@ class Disk:
         texts = []
         for shard, entries in pieces:
             if entries is not None:
-                texts.append(form.shard_text(entries))
+                texts.append(shard_text(entries))
             elif shard is not None:
                 texts.append(self.texts[shard.number])
-        return [form.shard_dict(text) for text in texts]
+        return [shard_dict(text) for text in texts]
 
 
 def entry(key: Any, value: Any) -> bytes:
@@ -67,7 +68,7 @@ def entry(key: Any, value: Any) -> bytes:
 
 
 def text_of(shard: Memory) -> bytes:
-    return form.shard_text([entry(key, value) for key, value in shard.items()])
+    return shard_text([entry(key, value) for key, value in shard.items()])
 
 
 def line_of(record: Record) -> bytes:
@@ -115,6 +116,11 @@ def replayed(entries: list[Memory], records: list[Record]) -> Memory:
 @given(case=cases(), limit=st.sampled_from([1, 20, 40, 1000]))
 @example(case=([{1: "a"}, {"b": 2}], [{"seq": 1, "put": {True: "c", "b": 3, "new": 4}}]), limit=20)
 @example(case=([{"a": 1, "b": 2}], [{"seq": 1, "del": ["a"], "put": {"a": 3}, "front": ["b"]}]), limit=1)
+@example(case=([], [{"seq": 1, "put": {1: "a"}}, {"seq": 2, "put": {True: "b"}}]), limit=20)
+@example(case=([], [{"seq": 1, "put": {"a": 1}}, {"seq": 2, "del": ["a"]}, {"seq": 3, "put": {"b": 1}}]), limit=20)
+@example(
+    case=([], [{"seq": 1, "put": {"a": 1}}, {"seq": 2, "put": {"a": 2, "b": 2}}, {"seq": 3, "put": {"c": 3}}]), limit=20
+)
 def test_a_fold_of_any_batches_is_their_replay_order_and_spelling_included(
     case: tuple[list[Memory], list[Record]], limit: int
 ) -> None:

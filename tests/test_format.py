@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import random
 import re
@@ -14,6 +13,7 @@ import pytest
 from helpers import exactly, signed
 from hypothesis import given
 from hypothesis import strategies as st
+from json_strategies import KEYS, VALUES
 
 from tastypy import format as form
 from tastypy.errors import FormatVersionError
@@ -34,12 +34,6 @@ HEADERS = st.builds(
     shards=st.lists(SHARDS, max_size=4).map(tuple),
     lock=st.sampled_from([form.FLOCK, form.LEASE]),
 )
-TEXT = st.text(st.characters(codec="utf-8"), max_size=5) | st.sampled_from(
-    ["#", "##1", '"', "\\", '":', "\n", '","#1":']
-)
-SCALARS = st.none() | st.booleans() | st.integers(-5, 2**40) | st.floats(allow_nan=False, allow_infinity=False) | TEXT
-KEYS = SCALARS | st.lists(SCALARS, max_size=2).map(tuple)
-VALUES = st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3))
 BATCHES = st.fixed_dictionaries(
     {},
     optional={
@@ -352,53 +346,3 @@ def test_a_value_that_looks_like_a_mark_or_a_key_of_another_type_is_neither() ->
     lines = form.read_lines(form.batch_line(6, content(batch)), 5)
     assert (lines.synced, lines.seal) == (0, 0)
     assert batches_of(lines) == [batch]
-
-
-# ------------------------------------------------------------------------------------------------------------- a shard
-
-
-@given(entries=st.dictionaries(KEYS, VALUES, min_size=1, max_size=5))
-def test_a_shard_reads_back_exactly_as_a_dict_as_lines_and_as_json(entries: dict[Any, Any]) -> None:
-    lines = [encode_key(key) + b":" + orjson.dumps(value) for key, value in entries.items()]
-    text = form.shard_text(lines)
-    assert exactly(form.shard_dict(text)) == exactly(entries)
-    assert form.shard_entries(text) == lines
-    assert list(json.loads(text).values()) == list(entries.values())
-    assert text.count(b"\n") == len(lines) + 2
-
-
-def test_a_shard_is_the_documented_text() -> None:
-    assert form.shard_text([b'"foo":"bar"', b'"#1":[1,2]']) == b'{\n"foo":"bar",\n"#1":[1,2]\n}\n'
-
-
-def test_a_compressed_shard_is_gzip_and_the_same_bytes_every_time() -> None:
-    """The bytes do not hold the time, or a fold that failed and was repeated could not be compared."""
-    text = form.shard_text([b'"a":1'] * 100)
-    assert gzip.decompress(form.pack(text)) == form.unpack(form.pack(text)) == text
-    assert form.pack(text)[4:8] == bytes(4)
-    assert len(form.pack(text)) < len(text)
-
-
-@given(one=KEYS, other=KEYS)
-def test_keys_have_one_index_key_exactly_if_they_are_one_in_a_dict(one: Any, other: Any) -> None:
-    assert (form.index_key(one) == form.index_key(other)) == (one == other)
-
-
-@pytest.mark.parametrize("spellings", [(1, 1.0, True), (0, 0.0, -0.0, False), ((1, "a"), (1.0, "a"), (True, "a"))])
-def test_keys_that_are_spelled_differently_and_equal_have_one_index_key(spellings: tuple[Any, ...]) -> None:
-    assert len({form.index_key(key) for key in spellings}) == 1
-
-
-@given(entries=st.dictionaries(KEYS, VALUES, min_size=1, max_size=5))
-def test_the_index_keys_of_a_shard_are_those_of_its_keys(entries: dict[Any, Any]) -> None:
-    """Whichever way they are found: from the key, from its entry, or from the text of the shard."""
-    expected = [form.index_key(key) for key in entries]
-    lines = [encode_key(key) + b":" + orjson.dumps(value) for key, value in entries.items()]
-    assert [form.index_key_of(line) for line in lines] == expected
-    assert form.index_keys(form.shard_text(lines), lines) == expected
-    assert [form.entry_name(line) for line in lines] == [encode_key(key) for key in entries]
-
-
-def test_what_is_no_entry_of_a_shard_is_an_error() -> None:
-    with pytest.raises(ValueError, match="not an entry"):
-        form.entry_name(b"{}")

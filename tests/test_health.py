@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 import tastypy
 from tastypy import POD, MissingPODError, PersistentOrderedDictIntegrityError, health
 from tastypy import format as form
+from tastypy.shards import pack, shard_dict, shard_text, unpack
 
 ALL = {**{f"key {number:02}": "x" * 40 for number in range(12)}, "line 1": 1, "line 2": 2, "line 3": 3}
 
@@ -55,7 +56,7 @@ def asides(directory: Path) -> dict[str, bytes]:
 def entries_of(directory: Path, shard: Path) -> set[str]:
     """The keys of a shard."""
     data = shard.read_bytes()
-    return set(form.shard_dict(form.unpack(data) if shard.suffix == ".gz" else data))
+    return set(shard_dict(unpack(data) if shard.suffix == ".gz" else data))
 
 
 def assert_repaired(directory: Path, expected: dict[str, Any], *said: str) -> None:
@@ -140,9 +141,9 @@ def test_of_two_files_of_a_shard_the_newer_one_is_taken_by_number_not_by_name(di
         file.write_bytes(b"nothing good\n")
     (directory / ".lock").write_bytes(b"")  # else what is newer than its epoch was never committed
     old = shards(directory)[0]
-    text = form.shard_text([b'"key 00":"newer"'])
+    text = shard_text([b'"key 00":"newer"'])
     newer = old.with_name("0000-10.json" + (".gz" if old.suffix == ".gz" else ""))
-    newer.write_bytes(form.pack(text) if old.suffix == ".gz" else text)
+    newer.write_bytes(pack(text) if old.suffix == ".gz" else text)
     lost = entries_of(directory, old) - {"key 00"}
     tastypy.repair(directory)
     kept = {key: value for key, value in ALL.items() if key.startswith("key") and key not in lost}

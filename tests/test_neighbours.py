@@ -21,7 +21,9 @@ from helpers import Opener, journal, shards, signed, stored
 from tastypy import POD, CommitError, PersistentOrderedDictIntegrityError, StorageError
 from tastypy import files as under_test
 from tastypy import format as form
+from tastypy import shards as shard_texts
 from tastypy.pod import repair
+from tastypy.shards import pack, unpack
 
 OUTSIDE = b"somebody else's\n"
 BOUND = 20  # seconds that a test may take, on a busy machine
@@ -235,14 +237,14 @@ def test_a_journal_with_a_tail_of_zeros_as_a_power_cut_leaves_it_is_cut(opened: 
 
 def test_text_that_gzip_makes_too_small_is_packed_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that what is unpacked is never out of proportion, and everything that is packed can be."""
-    monkeypatch.setattr(form, "_PLAIN", 1 << 18)
-    text = b"x" * (form._PLAIN + 1)
-    assert len(form.pack(text)) > len(text)
-    assert form.unpack(form.pack(text)) == text
-    assert len(form.pack(text[1:])) < len(text) / 500
-    assert form.unpack(form.pack(text[1:])) == text[1:]
+    monkeypatch.setattr(shard_texts, "_PLAIN", 1 << 18)
+    text = b"x" * (shard_texts._PLAIN + 1)
+    assert len(pack(text)) > len(text)
+    assert unpack(pack(text)) == text
+    assert len(pack(text[1:])) < len(text) / 500
+    assert unpack(pack(text[1:])) == text[1:]
     with pytest.raises(ValueError, match="unpack to more than"):
-        form.unpack(gzip.compress(text))
+        unpack(gzip.compress(text))
 
 
 ZIPPED = gzip.compress(b"{}", mtime=0)
@@ -251,7 +253,7 @@ ZIPPED = gzip.compress(b"{}", mtime=0)
 @pytest.mark.parametrize("data", [b"", b"{}", ZIPPED[:-1], ZIPPED * 2, b"\x1f\x8b\x08"])
 def test_what_is_not_one_whole_gzip_file_is_a_value_error(data: bytes) -> None:
     with pytest.raises(ValueError, match=r"\w"):
-        form.unpack(data)
+        unpack(data)
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from helpers import Opener, append, batches, exactly, files, journal, journals, 
 import tastypy
 from tastypy import POD, DirectoryGoneError, IncoherentFileSystemError, PersistentOrderedDictIntegrityError
 from tastypy import format as form
+from tastypy.shards import pack, shard_dict, unpack
 from tastypy.values import decode_key
 
 SENSELESS = [
@@ -123,14 +124,14 @@ def test_a_name_that_stands_for_no_key_is_a_value_error(name: str) -> None:
 @pytest.mark.parametrize("text", [b"", b"[]\n", b"null", b'{"a":', b'{\n"#[":1\n}\n', b"\xff"])
 def test_a_text_that_is_no_shard_is_a_value_error(text: bytes) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 - that of the parser, or ours
-        form.shard_dict(text)
+        shard_dict(text)
 
 
-@pytest.mark.parametrize("damage", [b"text", form.pack(b"{}")[:-3], form.pack(b"{}")[:12] + b"\xff" * 12])
+@pytest.mark.parametrize("damage", [b"text", pack(b"{}")[:-3], pack(b"{}")[:12] + b"\xff" * 12])
 def test_bytes_that_are_no_gzip_are_a_value_error(damage: bytes) -> None:
     """Also those that zlib itself complains about, whose error is of no builtin kind."""
     with pytest.raises(ValueError, match="gzip"):
-        form.unpack(damage)
+        unpack(damage)
 
 
 # ---------------------------------------------------------------------------------------------------------- in a directory

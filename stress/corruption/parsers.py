@@ -19,6 +19,7 @@ from stress.corruption.plain import exactly, signed
 from tastypy import FormatVersionError, values, workers
 from tastypy import format as form
 from tastypy.changes import replay
+from tastypy.shards import entry_name, index_keys, pack, shard_dict, shard_entries, shard_text, unpack
 
 if TYPE_CHECKING:
     import random
@@ -139,16 +140,16 @@ def _shards(chance: random.Random) -> None:
     entries = [
         b"%b:%b" % (values.encode_key(key), json.dumps(_value(chance)).encode()) for key in chance.sample(_KEYS, 3)
     ]
-    text = form.shard_text(entries)
+    text = shard_text(entries)
     if chance.random() < 0.2:
-        packed = form.pack(text)
+        packed = pack(text)
         damaged = _mutated(chance, packed)
         try:
-            text = form.unpack(damaged)
+            text = unpack(damaged)
         except ValueError:
             return
     text = _mutated(chance, text)
-    for parse in (form.shard_dict, _index):
+    for parse in (shard_dict, _index):
         try:
             parse(text)
         except ValueError:
@@ -156,10 +157,10 @@ def _shards(chance: random.Random) -> None:
 
 
 def _index(text: bytes) -> None:
-    entries = form.shard_entries(text)
-    form.index_keys(text, entries)
+    entries = shard_entries(text)
+    index_keys(text, entries)
     for entry in entries:
-        form.entry_name(entry)
+        entry_name(entry)
 
 
 def _names(chance: random.Random) -> None:

@@ -23,6 +23,7 @@ from tastypy.errors import DirectoryGoneError, PathTakenError, TastypyError, exp
 from tastypy.exchange.places import refuse_inside_a_pod
 from tastypy.exchange.rows import without_claim
 from tastypy.reading import News
+from tastypy.shards import entry_name, pack, shard_entries, shard_text
 from tastypy.store import Store
 from tastypy.values import loads
 
@@ -164,12 +165,12 @@ def _finish(source: _Original, news: News, lock: str) -> form.Header:
                     files.sync_file(to.file(name))
                     shards.append(shard)
                     continue
-                entries = form.shard_entries(to.read_shard(before, shard))
+                entries = shard_entries(to.read_shard(before, shard))
             entries = [_released(entry) if _CLAIM in entry else entry for entry in entries or ()]
             number = free if shard is None else shard.number
             free = max(free, number + 1)
-            text = form.shard_text(entries)
-            data = form.pack(text) if before.gzipped else text
+            text = shard_text(entries)
+            data = pack(text) if before.gzipped else text
             new = form.Shard(number, epoch, len(entries), len(data), form.crc_text(data))
             files.write_new(to.file(_name_of(before, new)), data, source.permissions)
             shards.append(new)
@@ -201,7 +202,7 @@ def _name_of(header: form.Header, shard: form.Shard) -> str:
 
 def _released(entry: bytes) -> bytes:
     """Return the entry of a shard without the claim of a worker."""
-    name = form.entry_name(entry)
+    name = entry_name(entry)
     value = loads(entry[len(name) + 1 :])
     free = without_claim(value)
     return entry if free is value else b"%b:%b" % (name, orjson.dumps(free))

@@ -8,7 +8,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 from tastypy import entries
-from tastypy import format as form
 from tastypy.errors import (
     DuplicateKeyError,
     ExchangeError,
@@ -22,6 +21,7 @@ from tastypy.exchange.reading import Options, source_of
 from tastypy.exchange.rows import without_claim
 from tastypy.layers import Layer
 from tastypy.reading import without_collector
+from tastypy.shards import entry_name
 from tastypy.values import PLAIN, Codec, encode_key, encode_value, type_of_default
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ def _read(
             twice += 1
             if existing == "skip":
                 continue
-            text = form.entry_name(texts[name])  # as in a dict, the first spelling of equal keys stays
+            text = entry_name(texts[name])  # as in a dict, the first spelling of equal keys stays
         items[name], texts[name] = copy, b"%b:%b" % (text, body)
         numbers[name] = number
     skipped, replaced = (twice, 0) if existing == "skip" else (0, twice)
