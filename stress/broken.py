@@ -194,7 +194,7 @@ BREAKAGES = {
     "wait-unfair": Breakage(
         "whoever waits longer than usual tries more and more seldom",
         "backoff.py",
-        "            wait = usual * usual / waited  #",
+        "            wait = usual * usual / lost  #",
         "            wait = waited  #",
         ("crowd", "--quick", "--seed", "1", "--only", "simulated"),
     ),

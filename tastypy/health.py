@@ -202,7 +202,7 @@ def repair(store: Store) -> list[str]:
         else:
             good.append(shard)
     name = files.journal_name(header.epoch)
-    records, lines, lost, in_order = _good_records(text, header.seq, header.epoch)
+    records, lines, lost, in_order = _good_records(text, header.seq, header.epoch, leased=header.leased)
     if header.leased and form.read_lines(text, header.seq, leased=True).trouble in ("", "torn"):
         lost = []  # what is void there is no damage
     if lost:
@@ -237,8 +237,10 @@ def _set_aside(store: Store, name: str) -> str:
     return f"; set aside in {aside}"
 
 
-def _good_records(text: bytes, seq: int, epoch: int) -> tuple[list[form.Record], list[bytes], list[bytes], bool]:
-    """Return the batches after number `seq` of all good lines of the journal of `epoch`, these lines, and all others.
+def _good_records(
+    text: bytes, seq: int, epoch: int, *, leased: bool = False
+) -> tuple[list[form.Record], list[bytes], list[bytes], bool]:
+    """Return the batches after number `seq` of all good lines of the journal of `epoch`, these lines, and all others but its seal.
 
     They are in the order of their numbers, and of those with the same number the first one counts. At last, whether they
     stand in the journal so, and none is missing.
@@ -251,7 +253,7 @@ def _good_records(text: bytes, seq: int, epoch: int) -> tuple[list[form.Record],
         number = record.get("seq", 0)
         if number > seq and number not in found and "seal" not in record:
             found[number] = record, line
-        elif record.get("seal", 0) <= epoch or at + 1 < len(lines):
+        elif record.get("seal", 0) <= epoch or ("seq" in record) != leased or at + 1 < len(lines):
             lost.append(line + b"\n")
     if tail:
         lost.append(tail)

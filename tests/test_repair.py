@@ -245,6 +245,23 @@ def test_a_sound_directory_beside_what_a_dead_fold_left_needs_no_repair(path: Pa
 # ------------------------------------------------------------------------------------- inside a transaction (finding 25)
 
 
+@pytest.mark.parametrize("lock", ["flock", "lease"])
+def test_a_seal_of_the_other_kind_of_lock_is_damage_that_repair_sets_aside(path: Path, lock: str) -> None:
+    """With leases a seal has a number, with flock it has none. Its CRC is right, so nothing but that tells."""
+    pod = POD[str, int](path, lock=lock)
+    pod.update(LINES)
+    leave(pod)
+    with journal(path).open("ab") as file:
+        file.write(form.seal_line(9, None if lock == "lease" else 2))
+    with pytest.raises(PersistentOrderedDictIntegrityError, match="no batch"):
+        POD[str, int](path, mode="r")
+    assert tastypy.check(path) == [f"{journal(path).name}, line 3: senseless"]
+    assert len(tastypy.repair(path)) == 1
+    assert exactly(stored(path)) == exactly(LINES)
+    assert len(tastypy.check(path)) == 1, "what was set aside"
+    assert tastypy.repair(path) == []
+
+
 def test_repair_by_path_inside_a_transaction_of_this_thread_is_refused(folded: Path, opened: Opener) -> None:
     """It would fold beneath the transaction, which would then commit to a sealed journal."""
     pod = opened(folded)
