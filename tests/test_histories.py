@@ -246,6 +246,17 @@ def test_the_tasks_of_the_dead_can_be_claimed_by_others() -> None:
         assert claims(killed, death, call(2, "claim", [], found, 2, 3))
 
 
+def test_where_the_claims_of_the_dead_last_a_claim_of_nothing_after_a_death_is_not_judged() -> None:
+    """On other hosts they last until their leases have run out, which may be in a later piece."""
+    death, nothing = Call(-1, 1, "die", (), None, 1, 2), call(2, "claim", [], None, 3, 4)
+    begin = Tasks(frozenset("a"), lasting=True)
+    assert not search([nothing], begin, step, ("rest",)).linearizable
+    assert search([death, nothing], begin, step, ("rest",)).linearizable
+    later = begin._replace(dead=frozenset({1})).found([("a", False), ("b", True)])
+    assert (later.open, later.done) == (frozenset("a"), frozenset("b"))
+    assert search([nothing], later, step, ("rest",)).linearizable
+
+
 def test_what_is_there_at_rest_is_what_was_done() -> None:
     """Tasks that were added, and whether they are done."""
     calls = [call(1, "claim", [], "a", 0, 1), call(1, "done", ["a"], None, 2, 3), call(2, "add", ["b"], True, 0, 3)]

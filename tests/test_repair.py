@@ -7,7 +7,7 @@ import shutil
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from helpers import PATIENCE, Opener, exactly, files, in_child, journal, journals, shards, stored
@@ -246,7 +246,9 @@ def test_a_sound_directory_beside_what_a_dead_fold_left_needs_no_repair(path: Pa
 
 
 @pytest.mark.parametrize("lock", ["flock", "lease"])
-def test_a_seal_of_the_other_kind_of_lock_is_damage_that_repair_sets_aside(path: Path, lock: str) -> None:
+def test_a_seal_of_the_other_kind_of_lock_is_damage_that_repair_sets_aside(
+    path: Path, lock: Literal["flock", "lease"]
+) -> None:
     """With leases a seal has a number, with flock it has none. Its CRC is right, so nothing but that tells."""
     pod = POD[str, int](path, lock=lock)
     pod.update(LINES)

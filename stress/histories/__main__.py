@@ -134,10 +134,11 @@ def claim(trial: Trial, chance: random.Random, figures: Counter[str]) -> None:
         for subject in range(1, chance.randint(2, 5) + 1):
             crew.start(subject, partial(Claimer, place, shared, seed, subject, heir, options))
         _play(crew, chance, lambda subject: Claimer(place, shared, seed, subject, None, options))
-    state = Tasks(frozenset(START))
+    state = Tasks(frozenset(START), lasting=options["lock"] is not None and len(shared.hosts) > 1)
     for calls in crew.pieces([*recorded(place, crew.killed), *map(death, crew.killed)]):
         decide(calls, state, step, ("rest",), figures)
-        state = Tasks.found(next(call for call in calls if call.name == "rest").result)
+        dead = state.dead.union(call.subject for call in calls if call.name == "die")
+        state = state._replace(dead=dead).found(next(call for call in calls if call.name == "rest").result)
         claims = [call for call in calls if call.name == "claim" and not call.pending]
         figures.update({"claims": len(claims), "claims of nothing": sum(call.result is None for call in claims)})
     figures["kills"] += len(crew.killed)

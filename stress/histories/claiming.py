@@ -2,7 +2,8 @@
 
 A state is which tasks there are: open, held by which process, or done; and which processes are dead, whose tasks are as
 good as open. So no task is ever held by two that live, and a claim that returned None had a moment in its interval at which
-nothing could be claimed. Not judged: which of several tasks is claimed, and how often one was tried.
+nothing could be claimed. Not judged: which of several tasks is claimed, how often one was tried, and, where the dead of other
+hosts are found by their leases, a claim of nothing after a death: when a lease runs out is not in the history.
 """
 
 from __future__ import annotations
@@ -31,12 +32,12 @@ class Tasks(NamedTuple):
     held: frozenset[tuple[str, int]] = frozenset()
     done: frozenset[str] = frozenset()
     dead: frozenset[int] = frozenset()
+    lasting: bool = False  # whether the claims of the dead last for a while
 
-    @classmethod
-    def found(cls, tasks: Collection[tuple[str, bool]]) -> Tasks:
-        """Return the state in which there are these tasks, done or open."""
+    def found(self, tasks: Collection[tuple[str, bool]]) -> Tasks:
+        """Return the state after this one in which there are these tasks, done or open."""
         open_, done = (frozenset(key for key, is_done in tasks if is_done is wanted) for wanted in (False, True))
-        return cls(open=open_, done=done)
+        return self._replace(open=open_, held=frozenset(), done=done)
 
     def claimable(self) -> frozenset[str]:
         """Return the tasks that are open, or held by the dead."""
@@ -67,7 +68,7 @@ def step(state: Any, call: Call) -> Iterable[Hashable]:
             wanted = tasks.claimable()
             if not call.pending:
                 wanted &= {call.result}
-                if call.result is None and not tasks.claimable():
+                if call.result is None and (not tasks.claimable() or (tasks.lasting and tasks.dead)):
                     return (tasks,)
             return [tasks.claimed(one, call.subject) for one in sorted(wanted)]
         case "add":
