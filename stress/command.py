@@ -19,7 +19,7 @@ from pathlib import Path
 
 from stress.hosts import Host, Place
 
-LOCKS = [None, None, None, "lease"]  # what `lock` is in a round
+_LEASES = 0.25  # of the rounds have leases
 _MEMORY = "/dev/shm"
 
 
@@ -57,6 +57,14 @@ class Trial:
     def chance(self, *names: object) -> random.Random:
         """Return random numbers that follow from the seed and these names."""
         return random.Random(" ".join(map(str, (self.seed, *names))))
+
+    def lock(self, chance: random.Random) -> str | None:
+        """Return what `lock` is in a round that kills processes.
+
+        On several hosts it is no lease in the quick form: one whose holder is dead lasts half a minute there, and so all wait.
+        """
+        lease = chance.random() < _LEASES
+        return "lease" if lease and not (self.quick and len(self._hosts) > 1) else None
 
     def path(self) -> Path:
         """Return a path that nothing is at."""

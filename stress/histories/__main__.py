@@ -20,7 +20,7 @@ from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
-from stress.command import LOCKS, Trial, WrongError, command
+from stress.command import Trial, WrongError, command
 from stress.histories.claiming import START, Claimer, Tasks, death, step
 from stress.histories.linear import Call, Step, search, table
 from stress.histories.pieces import Crew, Player, longest, recorded
@@ -91,7 +91,7 @@ def share(trial: Trial, chance: random.Random, figures: Counter[str]) -> None:
         options={
             "shard_bytes": chance.choice([1, 30, 200]),
             "gzipped": chance.random() < 0.2,
-            "lock": chance.choice(LOCKS),
+            "lock": trial.lock(chance),
         },
     )
     plan.place.mkdir()
@@ -127,7 +127,7 @@ def claim(trial: Trial, chance: random.Random, figures: Counter[str]) -> None:
     """Play a round on a tracker, and judge its pieces."""
     place, shared, seed = trial.path(), trial.shared(), chance.randrange(1 << 30)
     place.mkdir()
-    options: dict[str, Any] = {"shard_bytes": chance.choice([1, 100, 1000]), "lock": chance.choice(LOCKS)}
+    options: dict[str, Any] = {"shard_bytes": chance.choice([1, 100, 1000]), "lock": trial.lock(chance)}
     with Tracker[str](shared.path(), **options) as tracker, Crew() as crew:
         tracker.add_many(START)
         heir = tracker if chance.random() < 0.5 else None
