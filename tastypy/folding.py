@@ -153,6 +153,8 @@ class Fold:
         self._header = store.header
         self._here = here
         self._last = store.header.last
+        self._later: list[bytes] = []  # the lines that were appended since, for the next journal, up to a position
+        self._up_to = here
         self._done = 0
         self._size = store.shard_sizes() + here.offset
         self._new: _Epoch | None = None
@@ -185,11 +187,12 @@ class Fold:
         store = self._store
         try:
             with _failing(store):
+                self._take_later_lines(now)  # at each step, or the last one took long, with all of them
                 new = without_collector(partial(next, self._steps))
                 if new is None:
                     return False
                 self.drop()
-                header, end = new.finish(self._here.seq, self._last, self._later_lines(now))
+                header, end = new.finish(self._here.seq, self._last, self._later)
         except BaseException as error:
             self.abandon(error)
             raise
@@ -236,13 +239,14 @@ class Fold:
             self._done += piece[0].size if piece[0] else 0
             yield
 
-    def _later_lines(self, end: Position) -> list[bytes]:
-        """Return the lines that were appended since the begin, for another journal."""
-        store, here = self._store, self._here
-        *lines, rest = store.read_tail(here.epoch, here.offset)[: end.offset - here.offset].split(b"\n")
-        if rest or len(lines) != end.seq - here.seq or not all(map(form.is_good, lines)):
-            lines = store.applied_lines(here, end).lines  # which says what is wrong
-        return [form.without_mark(line) if b',"synced":' in line else line + b"\n" for line in lines]
+    def _take_later_lines(self, now: Position) -> None:
+        """Take the lines that were appended since the last time."""
+        store, here = self._store, self._up_to
+        *lines, rest = store.read_tail(here.epoch, here.offset)[: now.offset - here.offset].split(b"\n")
+        if rest or len(lines) != now.seq - here.seq or not all(map(form.is_good, lines)):
+            lines = store.applied_lines(here, now).lines  # which says what is wrong
+        self._later += [form.without_mark(line) if b',"synced":' in line else line + b"\n" for line in lines]
+        self._up_to = now
 
 
 def write_epoch(store: Store, pieces: Iterable[Piece], seq: int) -> None:

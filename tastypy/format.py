@@ -50,6 +50,11 @@ def is_good(line: bytes) -> bool:
     return line[:_CRC_FIELD] == b'{"crc":"%08x",' % crc32(line[_CRC_FIELD:])
 
 
+def has_number(line: bytes, seq: int) -> bool:
+    """Tell whether the line, without its newline, is good and that of the batch with this number."""
+    return is_good(line) and line.startswith(b'"seq":%d,' % seq, _CRC_FIELD)
+
+
 # --- the line in .lock
 
 

@@ -183,7 +183,19 @@ class _Walk:
         self.marked = store.marked
         self.seal = 0
 
-    def take(self, here: Position, text: bytes, *, cut: bool, known: int = 0) -> None:
+    def past(self, known: int, here: Position, text: bytes) -> tuple[Position, bytes, int]:
+        """Return what `take` is to read of `text`, which begins at `here` with so many batches that are in the journal before.
+
+        These were applied, and are not read again if the last one of them stands where it is to be: a fold in steps leaves many.
+        """
+        if known and not self.store.own:
+            *lines, rest = text.split(b"\n", known)
+            seq = here.seq + known
+            if len(lines) == known and form.has_number(lines[-1], seq):
+                return Position(here.epoch, here.offset + len(text) - len(rest), seq), rest, 0
+        return here, text, known
+
+    def take(self, here: Position, text: bytes, known: int = 0, *, cut: bool) -> None:
         """Add the batches of `text`, which begins at `here`, and move to its end; the first `known` are in the journal before."""
         lines = form.read_lines(text, here.seq, leased=self.header.leased)
         if lines.trouble == "disorder":
@@ -288,7 +300,7 @@ def _follow(store: Store, epoch: int, *, locked: bool) -> News | None:
             walk.records.clear()
         known = 0 if anew or walk.here is None else walk.here.seq - walk.header.seq
         walk.marked, walk.doubt = 0, None
-        walk.take(Position(epoch, start, walk.header.seq), text[start:], cut=locked, known=known)
+        walk.take(*walk.past(known, Position(epoch, start, walk.header.seq), text[start:]), cut=locked)
         epoch = walk.next_epoch(epoch)
     floor = store.floor
     if floor is not None and (walk.here.epoch < floor.epoch or walk.here.seq < floor.seq):
