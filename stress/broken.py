@@ -75,8 +75,8 @@ BREAKAGES = {
     "lines-left": Breakage(
         "what is committed while a fold is under way is not in the next journal",
         "folding.py",
-        "new.finish(self._here.seq, self._last, self._later_lines(now))",
-        "new.finish(now.seq, [])",
+        "new.finish(self._here.seq, self._last, self._later)",
+        "new.finish(now.seq, self._last, [])",
         (*_MODEL, "pods"),
     ),
     "position-first": Breakage(
@@ -201,19 +201,25 @@ BREAKAGES = {
 }
 
 
+def broken(breakage: Breakage) -> str:
+    """Return the text of the file as the breakage leaves it.
+
+    Raises:
+        WrongError: the file has changed, and what is to be replaced does not stand in it once.
+    """
+    text = (_ROOT / "tastypy" / breakage.file).read_text()
+    if text.count(breakage.old) != 1:
+        message = f"{breakage.file} has changed: it holds {text.count(breakage.old)} times {breakage.old!r}, not once"
+        raise WrongError(message)
+    return text.replace(breakage.old, breakage.new)
+
+
 def _copy(place: Path, breakage: Breakage | None) -> Path:
     """Make a copy of the package and of these commands, broken or not."""
     for name in ("tastypy", "stress"):
         shutil.copytree(_ROOT / name, place / name, ignore=shutil.ignore_patterns("__pycache__"))
     if breakage:
-        file = place / "tastypy" / breakage.file
-        text = file.read_text()
-        if text.count(breakage.old) != 1:
-            message = (
-                f"{breakage.file} has changed: it holds {text.count(breakage.old)} times {breakage.old!r}, not once"
-            )
-            raise WrongError(message)
-        file.write_text(text.replace(breakage.old, breakage.new))
+        (place / "tastypy" / breakage.file).write_text(broken(breakage))
     return place
 
 

@@ -81,6 +81,11 @@ def judged(calls: Sequence[Call]) -> list[Call]:
     return found
 
 
+def _timeout(trial: Trial) -> float:
+    """Return the seconds that a lock may take: a network file system may stall for some."""
+    return 20 if trial.quick else 120
+
+
 def share(trial: Trial, chance: random.Random, figures: Counter[str]) -> None:
     """Play a round on a POD, and judge its pieces."""
     plan = Plan(
@@ -92,6 +97,7 @@ def share(trial: Trial, chance: random.Random, figures: Counter[str]) -> None:
             "shard_bytes": chance.choice([1, 30, 200]),
             "gzipped": chance.random() < 0.2,
             "lock": trial.lock(chance),
+            "timeout": _timeout(trial),
         },
     )
     plan.place.mkdir()
@@ -127,7 +133,11 @@ def claim(trial: Trial, chance: random.Random, figures: Counter[str]) -> None:
     """Play a round on a tracker, and judge its pieces."""
     place, shared, seed = trial.path(), trial.shared(), chance.randrange(1 << 30)
     place.mkdir()
-    options: dict[str, Any] = {"shard_bytes": chance.choice([1, 100, 1000]), "lock": trial.lock(chance)}
+    options: dict[str, Any] = {
+        "shard_bytes": chance.choice([1, 100, 1000]),
+        "lock": trial.lock(chance),
+        "timeout": _timeout(trial),
+    }
     with Tracker[str](shared.path(), **options) as tracker, Crew() as crew:
         tracker.add_many(START)
         heir = tracker if chance.random() < 0.5 else None

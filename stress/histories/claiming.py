@@ -117,7 +117,7 @@ class Claimer:
     def tracker(self) -> Tracker[str]:
         """The tracker, which is opened when it is needed first."""
         if self._tracker is None:
-            self._tracker = Tracker(self._path, timeout=120, **self._options)
+            self._tracker = Tracker(self._path, **self._options)
         return self._tracker
 
     def play(self) -> None:

@@ -57,7 +57,7 @@ class Plan(NamedTuple):
 
     def open(self, mode: str = "a", path: Path | None = None) -> POD[str, Any]:
         """Open the POD."""
-        return POD(path or self.pod.path(), mode=mode, timeout=120, **(self.options if mode == "a" else {}))
+        return POD(path or self.pod.path(), mode=mode, **(self.options if mode == "a" else {}))
 
 
 def _operation(chance: random.Random, kinds: dict[str, float], keys: int, unique: int) -> tuple[str, tuple[Any, ...]]:
