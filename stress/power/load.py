@@ -1,7 +1,7 @@
 """Writers that share a POD on a disk whose power is cut: what they report outside, and what must and may be there afterwards.
 
-A report says when a change was acknowledged, which number the POD's last batch had then, and whether the change waited for
-stable storage. So all changes are in one order, and what is found must be those up to one of them: none missing before it.
+A report says when a change was acknowledged, which number the POD's last batch had then, and up to which number all is on stable
+storage. So all changes are in one order, and what is found must be those up to one of them: none missing before it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import os
 import signal
 import struct
 import time
-from collections import Counter
 from multiprocessing.context import ForkProcess
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,8 +22,10 @@ from stress.command import WrongError
 from stress.judging import difference
 from stress.power.remains import Found
 from tastypy import POD, files
+from tastypy.reading import Position
+from tastypy.store import Store
 
-_FORMAT = struct.Struct("dq?")
+_FORMAT = struct.Struct("dqq")
 _PATIENCE = 30  # seconds after which a process is given up
 _LARGE = 100_000  # bytes that set off a fold
 
@@ -41,11 +42,11 @@ class Steady(Writer):
 
 
 class Report(NamedTuple):
-    """That a change was acknowledged: when (of `time.monotonic`), the last batch by then, and whether that is stable."""
+    """That a change was acknowledged: when (of `time.monotonic`), the last batch by then, and the last one that is stable for certain."""
 
     time: float
     seq: int
-    stable: bool
+    stable: int
 
 
 class Hand:
@@ -70,25 +71,32 @@ class Hand:
         logging.getLogger("tastypy").setLevel(logging.CRITICAL)  # it would say that the disk is gone
         report = os.open(self._reports, os.O_WRONLY | os.O_APPEND)
         entries = self.entries
-        syncs = Counter[str]()
-
-        def count(name: str) -> Any:
-            real = getattr(files, name)
-
-            def call(*arguments: Any) -> None:
-                real(*arguments)
-                syncs[name] += 1
-
-            return mock.patch.object(files, name, call)
-
         step = self.step
-        with count("sync"), count("replace_line"):
+        append, sync = Store.append, files.sync
+        flushes = synced = 0
+
+        def counted(descriptor: int) -> None:
+            nonlocal flushes
+            sync(descriptor)
+            flushes += 1
+
+        def noted(store: Store, content: bytes, **how: Any) -> Position:
+            nonlocal synced
+            before = flushes
+            position = append(store, content, **how)
+            if flushes > before:
+                synced = position.seq
+            return position
+
+        with mock.patch.object(files, "sync", counted), mock.patch.object(Store, "append", noted):
             pod = POD[str, Any](path, **options)
             while True:
                 change = self.writer.change(step, entries)
-                before = syncs.total()
+                if change.kind == "sync":
+                    synced = pod._store.seq  # what is known before it
                 self.writer.commit(pod, change)
-                stable = change.kind == "sync" or options["durable"] or syncs.total() > before
+                # `seq` may be beyond that: of what others have committed meanwhile
+                stable = max(synced, pod._store.header.seq)
                 os.write(report, _FORMAT.pack(time.monotonic(), pod._store.seq, stable))  # the one order
                 entries = change.apply(entries)
                 step += 1
@@ -125,7 +133,7 @@ class Hand:
 
 def judge(hands: list[Hand], reports: list[list[Report]], found: Found) -> None:
     """Raise unless what is found are the changes up to one that no promise lies behind; have the writers go on from there."""
-    promised = max((one.seq for some in reports for one in some if one.stable), default=0)
+    promised = max((one.stable for some in reports for one in some), default=0)
     if found.seq < promised:
         message = f"batch {promised} was on stable storage, the last one is {found.seq}"
         raise WrongError(message)
