@@ -38,6 +38,7 @@ _NAMES = re.compile(
 
 VANISHED = (errno.ENOENT, errno.ESTALE)  # of a name that another process removed, as different hosts see it
 _STALE_TRIES = 10
+_BEGUN_TRIES, _BEGUN_PAUSE = 50, 0.01  # seconds in between, for what takes microseconds
 _LEASE_TRIES, _LEASE_PAUSE = 3000, 0.02  # seconds in between: the kernel breaks a lease after 45 s
 # neither a symbolic link nor a FIFO without a writer, a lease or a terminal are anything to follow or wait for
 _SAFE = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
@@ -167,7 +168,16 @@ def open_to_lock(path: str, *, writable: bool = True) -> int:
 
     A network file system wants it to be writable for a lock that excludes all others.
     """
-    return _open(path, os.O_RDWR if writable else os.O_RDONLY)
+    flags = os.O_RDWR if writable else os.O_RDONLY
+    for _ in range(_BEGUN_TRIES):
+        try:
+            return _open(path, flags)
+        except PermissionError:
+            if os.lstat(path).st_size:
+                raise
+            # Empty: another user may be creating it, whose umask it has until its permissions are set, before it is written to.
+            time.sleep(_BEGUN_PAUSE)
+    return _open(path, flags)
 
 
 def _open(path: str, flags: int) -> int:

@@ -176,6 +176,40 @@ def test_the_lock_that_another_process_creates_meanwhile_is_taken_as_it_is(
     os.close(descriptor)
 
 
+@pytest.mark.parametrize("writable", [True, False])
+def test_a_lock_that_another_user_is_creating_is_waited_for(
+    tmp_path: Path, failing_os: FailingOS, *, writable: bool
+) -> None:
+    """It has that one's umask until its permissions are set: so it was refused to one of the same group, once in a while."""
+    path = tmp_path / ".lock"
+    path.touch()
+    refused = [1, 2, 3]
+
+    def refuse(*_: object) -> None:
+        if refused:
+            refused.pop()
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    failing_os.before["open"] = refuse
+    os.close(under_test.open_to_lock(str(path), writable=writable))
+    assert not refused
+
+
+@pytest.mark.parametrize("text", ["", "whole"])
+def test_a_lock_without_permission_is_an_error_soon_if_it_is_empty_and_at_once_if_not(
+    tmp_path: Path, failing_os: FailingOS, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    monkeypatch.setattr(under_test, "_BEGUN_PAUSE", 0.0001)
+    path = tmp_path / ".lock"
+    path.write_text(text)
+    calls: list[object] = []
+    failing_os.before["open"] = lambda *arguments: calls.append(arguments)
+    failing_os.always["open"] = PermissionError(errno.EACCES, "Permission denied", str(path))
+    with pytest.raises(PermissionError):
+        under_test.open_to_lock(str(path))
+    assert len(calls) == 1 if text else 10 < len(calls) < 100
+
+
 def test_cutting_cuts_at_the_offset_and_needs_the_file(file: tuple[Path, int]) -> None:
     path, descriptor = file
     under_test.append(descriptor, b"0123456789")
