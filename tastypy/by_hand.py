@@ -124,4 +124,4 @@ def delete(path: str, names: list[str], *, force: bool, timeout: float) -> Refus
 def _is_held(pod: POD[Any, Any], entry: Any) -> bool:
     claim = entry.get("_claim") if isinstance(entry, dict) else None
     worker = claim.get("worker") if isinstance(claim, dict) else None
-    return isinstance(worker, str) and workers.is_alive(pod._store, worker)  # noqa: SLF001 - users cannot ask
+    return isinstance(worker, str) and workers.is_alive(pod._store, worker)

@@ -13,13 +13,13 @@ T = TypeVar("T")
 
 def uniform(low: float, high: float) -> float:
     """Return a number between the two."""
-    import random  # noqa: PLC0415 - see above
+    import random  # noqa: PLC0415 - it brings OpenSSL, and most processes never wait
 
-    return random.uniform(low, high)  # noqa: S311 - see above
+    return random.uniform(low, high)  # noqa: S311 - against lockstep, and no secret
 
 
 def sample(things: Sequence[T], number: int) -> list[T]:
     """Return so many of the things, each at most once."""
-    import random  # noqa: PLC0415 - see above
+    import random  # noqa: PLC0415 - it brings OpenSSL, and most processes never wait
 
     return random.sample(things, number)

@@ -66,7 +66,7 @@ def _message(error: TastypyError | OSError) -> str:
         text = f"writing failed: {error.strerror or error}"
     else:
         text = f"{os.fsdecode(error.filename)}: {error.strerror}"
-    from tastypy.screen import printable  # noqa: PLC0415 - of no use where all is well
+    from tastypy.screen import printable  # noqa: PLC0415 - for errors only, and each command begins here
 
     return printable(text)
 
@@ -86,7 +86,7 @@ def _prepare_output() -> None:
 
 def _escaped(error: UnicodeError) -> tuple[str, int]:
     r"""Write what a terminal's encoding lacks, or a file name has that is no text, as JSON does: `\u2603`."""
-    import json  # noqa: PLC0415 - seldom needed
+    import json  # noqa: PLC0415 - only where a terminal lacks a character
 
     if not isinstance(error, UnicodeEncodeError):
         raise error

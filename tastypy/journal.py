@@ -120,8 +120,8 @@ class Journal(Directory):
             self._close_journal()
             raise
 
-    # its arguments are bound for when the interpreter ends
-    def _close_journal(self, close: Callable[[int], None] = os.close, quietly: Any = suppress(OSError)) -> None:  # noqa: B008
+    def _close_journal(self, close: Callable[[int], None] = os.close, quietly: Any = suppress(OSError)) -> None:  # noqa: B008 - bound
+        """Close the journal; its arguments are bound for when the interpreter ends."""
         descriptor, self._journal = self._journal, -1
         with quietly:  # only on a local file system does it stay open, where closing says nothing of what was written
             if descriptor >= 0:

@@ -29,7 +29,7 @@ from stress.neighbours.bounded import Answer, attempt
 from stress.neighbours.plants import Outside, can_exchange, possible, remove, swap
 from stress.neighbours.sharing import exclude, share
 from stress.telling import SmallWriter, Teller, Voice
-from tastypy import POD, TastypyError, Tracker, UnstorableValueError
+from tastypy import POD, TastypyError, Tracker, UnstorableValueError, check, repair
 from tastypy.files import parse_name
 
 if TYPE_CHECKING:
@@ -262,8 +262,8 @@ def read_contents(place: Path, figures: Counter[str], *, every: int, first: int)
             for how, action in (
                 ("r", partial(hostile.copy, mode="r")),
                 ("a", hostile.go_on),
-                ("check", _check),
-                ("repair", _repair),
+                ("check", check),
+                ("repair", repair),
             ):
                 path = place / "pod"
                 shutil.copytree(origin, path)
@@ -275,18 +275,6 @@ def read_contents(place: Path, figures: Counter[str], *, every: int, first: int)
                     message = f"{name}, {how}: {answer}"
                     raise WrongError(message)
                 shutil.rmtree(path)
-
-
-def _check(path: Path) -> list[str]:
-    from tastypy.pod import check  # noqa: PLC0415 - as the command does
-
-    return check(path)
-
-
-def _repair(path: Path) -> list[str]:
-    from tastypy.pod import repair  # noqa: PLC0415 - as the command does
-
-    return repair(path)
 
 
 def _run(trial: Trial) -> None:

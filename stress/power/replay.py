@@ -103,9 +103,9 @@ class Disk:
     def _namings(self, chance: random.Random) -> list[dict[str, int]]:
         later = self._later_names
         if self._rules.ordered:
-            numbers = range(len(later) + 1)
+            numbers: Sequence[int] = range(len(later) + 1)
             if len(numbers) > _NAMINGS:
-                numbers = sorted({0, len(later), *chance.sample(numbers, _NAMINGS - 2)})  # type: ignore[assignment]
+                numbers = sorted({0, len(later), *chance.sample(numbers, _NAMINGS - 2)})
             return [self._named(later[:number]) for number in numbers]
         chosen = _picked([(False, True)] * len(later), _NAMINGS, chance)
         return [self._named([*itertools.compress(later, some)]) for some in chosen]
