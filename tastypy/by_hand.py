@@ -9,7 +9,7 @@ import json
 from typing import Any, NamedTuple
 
 from tastypy import files, workers
-from tastypy.entries import FRESH, RESERVED, Entry
+from tastypy.entries import FRESH, RESERVED, Entry, reserved
 from tastypy.errors import UnstorableTypeError, UnstorableValueError, explained
 from tastypy.exact import parse
 from tastypy.pod import POD, require
@@ -90,7 +90,7 @@ def _entry(pod: POD[Any, Any], name: str, key: Any, fields: Any) -> Entry:
     before = pod.get(key, FRESH)
     if type(before) is not dict:  # damaged, and this is how it is mended
         before = FRESH
-    kept = {field: value for field, value in before.items() if field in RESERVED}
+    kept = reserved(before)
     for field in fields:
         if field in RESERVED and (field not in kept or kept[field] != fields[field]):
             there = f"is {json.dumps(kept[field])} there" if field in kept else "is not there"
@@ -113,12 +113,16 @@ def delete(path: str, names: list[str], *, force: bool, timeout: float) -> Refus
     """
     keys = {name: key_of(name) for name in names}
     with POD[Any, Any](require(path), timeout=timeout) as pod, pod.transaction():
-        unknown = [name for name, key in keys.items() if key not in pod]
-        held = [] if force else [name for name, key in keys.items() if key in pod and _is_held(pod, pod[key])]
-        if not (unknown or held):
-            for key in dict.fromkeys(keys.values()):  # two names may be of equal keys
-                del pod[key]
-        return Refused(unknown, held)
+        return _delete(pod, keys, force=force)
+
+
+def _delete(pod: POD[Any, Any], keys: dict[str, Any], *, force: bool) -> Refused:
+    unknown = [name for name, key in keys.items() if key not in pod]
+    held = [] if force else [name for name, key in keys.items() if key in pod and _is_held(pod, pod[key])]
+    if not (unknown or held):
+        for key in dict.fromkeys(keys.values()):  # two names may be of equal keys
+            del pod[key]
+    return Refused(unknown, held)
 
 
 def _is_held(pod: POD[Any, Any], entry: Any) -> bool:

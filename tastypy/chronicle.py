@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from tastypy import entries, workers
 from tastypy import format as form
-from tastypy import workers
 from tastypy.errors import PersistentOrderedDictIntegrityError
 from tastypy.happenings import Happening, Witness
 from tastypy.history import Batch, Event, History, Missing
@@ -38,21 +38,24 @@ def chronicle(path: str, *, last: int, interval: float | None, as_json: bool) ->
     """
     try:
         with History(require(path)) as history:
-            teller = _Teller(history, as_json=as_json)
-            # all of it is heard before anything is told: who a worker is may stand further down
-            for news in deque(map(teller.hear, history.new()), maxlen=last):
-                print(teller.line(news))
-            while interval is not None:
-                sys.stdout.flush()
-                time.sleep(interval)
-                now = round(time.time(), 3)
-                for event in history.new():
-                    print(teller.line(teller.hear(event, now)))
+            _tell(history, _Teller(history, as_json=as_json), last, interval)
     except KeyboardInterrupt:
         if interval is None:
             raise
         if sys.stdout.isatty():
             print()  # behind the ^C
+
+
+def _tell(history: History, teller: _Teller, last: int, interval: float | None) -> None:
+    # all of it is heard before anything is told: who a worker is may stand further down
+    for news in deque(map(teller.hear, history.new()), maxlen=last):
+        print(teller.line(news))
+    while interval is not None:
+        sys.stdout.flush()
+        time.sleep(interval)
+        now = entries.time_now()
+        for event in history.new():
+            print(teller.line(teller.hear(event, now)))
 
 
 class _News(NamedTuple):

@@ -73,10 +73,7 @@ class ClaimedDict(TaskDict[K]):
         if urgent and not dead and not self._doubtful and not self._has_claimable():
             return tasks
         try:
-            while not self._commit_items(partial(self._choose, batch, dead, remains, tasks, urgent=urgent)):
-                for task in tasks:
-                    self._forget(task)
-                tasks.clear()
+            self._commit_chosen(tasks, partial(self._choose, batch, dead, remains, tasks, urgent=urgent))
             for one in remains:
                 one.remove()
             self._doubtful = False
@@ -90,6 +87,12 @@ class ClaimedDict(TaskDict[K]):
             for one in remains:
                 one.close()
         return tasks
+
+    def _commit_chosen(self, tasks: list[Task[K]], choose: Callable[[], tuple[bytes, dict[K, Entry]]]) -> None:
+        while not self._commit_items(choose):
+            for task in tasks:
+                self._forget(task)
+            tasks.clear()
 
     def _has_claimable(self) -> bool:
         counts = self._figures().figures.counts
@@ -300,7 +303,9 @@ class ClaimedDict(TaskDict[K]):
         ahead: deque[Task[K]] = deque()
         process, delay = os.getpid(), _SHORTEST
         try:
-            while not is_over():
+            while True:
+                if is_over():
+                    return
                 self._refuse_now("claims")
                 if process != os.getpid():  # what was claimed ahead is the parent's
                     ahead.clear()

@@ -40,18 +40,23 @@ def supervise(job: Job, number: int, shown: Progress) -> None:
     try:
         for _ in range(number):
             _start(crew, context, job, payload)
-        while crew:
-            wait([thing for one in crew for thing in (one.process.sentinel, one.news)], shown.every)
-            job.tracker.refresh()
-            shown.update()
-            for one in list(crew):
-                if one.has_ended(job):
-                    crew.remove(one)
-                    if not one.finished:
-                        _start(crew, context, job, payload)
+        _attend(crew, context, job, payload, shown)
     except BaseException:
         _dismiss(crew)
         raise
+
+
+def _attend(crew: list[_Member], context: Any, job: Job, payload: bytes | None, shown: Progress) -> None:
+    """Show how it goes, and have others take the places of those that died, until all have ended."""
+    while crew:
+        wait([thing for one in crew for thing in (one.process.sentinel, one.news)], shown.every)
+        job.tracker.refresh()
+        shown.update()
+        for one in list(crew):
+            if one.has_ended(job):
+                crew.remove(one)
+                if not one.finished:
+                    _start(crew, context, job, payload)
 
 
 def _pickled(job: Job) -> bytes:
@@ -91,11 +96,7 @@ class _Member:
     def has_ended(self, job: Job) -> bool:
         """Tell whether it has ended; raise what it ended with."""
         ended = not self.is_running()
-        messages: list[Any] = []
-        with contextlib.suppress(EOFError, OSError):
-            while self.news.poll():
-                messages.append(self.news.recv())
-        for message in messages:
+        for message in list(self._told()):
             self.begun = True
             self.finished = self.finished or message == "finished"
             if isinstance(message, Failure):
@@ -105,6 +106,13 @@ class _Member:
             if not self.finished:
                 self._say_how(job)
         return ended
+
+    def _told(self) -> Iterator[Any]:
+        try:
+            while self.news.poll():
+                yield self.news.recv()
+        except (EOFError, OSError):
+            pass
 
     def is_running(self) -> bool:
         """Tell whether it runs: where the program ignores what becomes of its children, nobody else tells how it ended."""
@@ -167,14 +175,7 @@ def _dismiss(crew: list[_Member]) -> None:
     try:
         for one in crew:
             one.process.terminate()
-        start = time.monotonic()
-        said = False
-        for one in crew:
-            while one.is_running():
-                wait([one.process.sentinel], 0.1)
-                if not said and time.monotonic() - start > _SAY_AFTER:
-                    said = True
-                    log.warning("waiting for workers to let go of what they have in hand; Ctrl-C kills them")
+        _wait_for(crew)
     finally:
         before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
         for one in crew:
@@ -182,6 +183,17 @@ def _dismiss(crew: list[_Member]) -> None:
         for one in crew:
             one.process.join()
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _wait_for(crew: list[_Member]) -> None:
+    start = time.monotonic()
+    said = False
+    for one in crew:
+        while one.is_running():
+            wait([one.process.sentinel], 0.1)
+            if not said and time.monotonic() - start > _SAY_AFTER:
+                said = True
+                log.warning("waiting for workers to let go of what they have in hand; Ctrl-C kills them")
 
 
 # --- in the child

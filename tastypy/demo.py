@@ -37,9 +37,7 @@ def demo(directory: str | None, path: str | None, workers: int | None) -> bool:
     files = list_files(root, path, () if directory else ("site-packages", "dist-packages", "__pycache__"))
     try:
         with Tracker[Key](path, max_tries=3) as tracker, tempfile.TemporaryDirectory() as scratch:
-            stamps = {key: entry.get("result", {}).get("stamp", ()) for key, entry in tracker.items()}
-            tracker.update({key: {"_done": False, "_tries": 0} for key in files if stamps.get(key, ()) != files[key]})
-            todo = [key for key in tracker.todo_keys() if key in files]
+            todo = add(tracker, files)
             print(f"{len(files):,} files below {root}, {len(todo):,} of them to do, in {path}", flush=True)
             victim = todo[len(todo) // 3] if todo else None  # the worker that gets this one first kills itself
             summary = tracker.run(partial(describe, victim, f"{scratch}/killed"), workers=workers)
@@ -56,6 +54,13 @@ def demo(directory: str | None, path: str | None, workers: int | None) -> bool:
     there, command = shlex.quote(path), f"{shlex.quote(sys.executable)} -m tastypy"
     print(f"\nLook at it:\n  ls -A {there}\n  head -n 3 {there}/0000-*.json\n  {command} status {there}", flush=True)
     return right
+
+
+def add(tracker: Tracker[Key], files: dict[Key, Stamp]) -> list[Key]:
+    """Add the files that are new, or have changed, and return all that are to be read."""
+    stamps = {key: entry.get("result", {}).get("stamp", ()) for key, entry in tracker.items()}
+    tracker.update({key: {"_done": False, "_tries": 0} for key in files if stamps.get(key, ()) != files[key]})
+    return [key for key in tracker.todo_keys() if key in files]
 
 
 def list_files(root: str, path: str, skip: tuple[str, ...]) -> dict[Key, Stamp]:
@@ -94,7 +99,7 @@ def describe(victim: Key | None, killed: str, key: Key) -> dict[str, Any]:
     try:
         with open(path_of(key), "rb") as stream:
             digest, lines = hashlib.sha256(), 0
-            while chunk := stream.read(1 << 20):
+            for chunk in iter(partial(stream.read, 1 << 20), b""):
                 digest.update(chunk)
                 lines += chunk.count(b"\n")
             return {"stamp": stamp_of(path_of(key)), "sha256": digest.hexdigest(), "lines": lines}

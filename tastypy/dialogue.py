@@ -17,7 +17,6 @@ import json
 import os
 import signal
 import socket
-import stat
 import time
 from contextlib import suppress
 from itertools import count
@@ -229,11 +228,12 @@ class Dialogue:
         """Tell the other side why there will be nothing more, if it is still there to hear it, and give it time to."""
         with suppress(OSError, PeerError):
             self.say({"failed": str(error) if isinstance(error, Exception) else "it was stopped"})
-            start = time.monotonic()
-            while (
-                self._heard and time.monotonic() - start < _LEAVING
-            ):  # until it has gone, or has failed itself for that
-                self.hear(_LEAVING)
+            self._wait_for_its_end()
+
+    def _wait_for_its_end(self) -> None:
+        start = time.monotonic()
+        while self._heard and time.monotonic() - start < _LEAVING:  # until it has gone, or has failed itself for that
+            self.hear(_LEAVING)
 
 
 # --- what a killed examination left
@@ -256,12 +256,11 @@ def sweep(directory: str) -> None:
     """Remove the rooms in the directory that nobody can be in any more: of dead processes of this host, or a day old."""
     with suppress(OSError):
         for entry in os.scandir(directory):
-            if entry.name.startswith(files.examination_name("")) and stat.S_ISDIR(
-                entry.stat(follow_symlinks=False).st_mode
-            ):
-                with suppress(OSError):
-                    if _is_abandoned(directory, entry.path):
-                        files.remove_directory(entry.path)
+            if not (entry.name.startswith(files.examination_name("")) and entry.is_dir(follow_symlinks=False)):
+                continue
+            with suppress(OSError):
+                if _is_abandoned(directory, entry.path):
+                    files.remove_directory(entry.path)
 
 
 def _is_abandoned(directory: str, room: str) -> bool:

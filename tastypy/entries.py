@@ -199,8 +199,13 @@ def untried(entry: Entry, now: float) -> Entry:
     return entry
 
 
+def reserved(entry: Entry) -> Entry:
+    """Return the fields that are the tracker's own."""
+    return {name: value for name, value in entry.items() if name in RESERVED}
+
+
 def time_now() -> float:
-    """Return the time as entries have it: seconds since the epoch, to the millisecond."""
+    """Return the time as entries and files of workers have it: seconds since the epoch, to the millisecond."""
     return round(time.time(), 3)
 
 

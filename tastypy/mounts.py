@@ -10,7 +10,6 @@ from __future__ import annotations
 import errno
 import os
 import re
-from contextlib import suppress
 from typing import NamedTuple
 
 from tastypy.errors import IncoherentFileSystemError
@@ -117,12 +116,13 @@ def _plain(field: str) -> str:
 
 def mount_of(descriptor: int) -> Mount | None:
     """Return the mount that an open file or directory lies on, or None if the system does not tell."""
-    with suppress(OSError, ValueError):
+    try:
         wanted = _mount_id(descriptor)
-        with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as mounts:
-            for line in mounts:
-                if line.startswith(wanted):
-                    return parse(line)[1]
+        for line in _lines("/proc/self/mountinfo"):
+            if line.startswith(wanted):
+                return parse(line)[1]
+    except (OSError, ValueError):
+        pass
     return None
 
 
@@ -163,12 +163,16 @@ def incoherent(path: str, what: str, number: int | None = None) -> IncoherentFil
 
 def _mount_id(descriptor: int) -> str:
     """Return what the line of the mount begins with."""
-    with open(f"/proc/self/fdinfo/{descriptor}", encoding="utf-8") as facts:
-        for fact in facts:
-            name, _, value = fact.partition(":")
-            if name == "mnt_id":
-                return f"{value.strip()} "
+    for fact in _lines(f"/proc/self/fdinfo/{descriptor}"):
+        name, _, value = fact.partition(":")
+        if name == "mnt_id":
+            return f"{value.strip()} "
     raise ValueError(descriptor)
+
+
+def _lines(path: str) -> list[str]:
+    with open(path, encoding="utf-8", errors="surrogateescape") as file:
+        return file.readlines()
 
 
 def _is_moosefs(mount: Mount) -> bool:

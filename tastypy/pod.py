@@ -422,8 +422,7 @@ def check_store(store: Store) -> list[str]:
         for _ in range(3):
             if not problems:
                 break
-            again = health.check(store)
-            problems = [problem for problem in problems if problem in again]
+            problems = list(filter(health.check(store).__contains__, problems))
         return problems
 
 

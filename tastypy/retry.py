@@ -40,24 +40,28 @@ def retry(path: str, names: list[str], *, failed: bool, aborted: bool, timeout: 
     keys = {name: key_of(name) for name in names}
     opened(path).close()  # it would be made one else
     with Tracker[Any](path, timeout=timeout) as tracker, tracker.transaction():
-        outcome = Outcome(0, [name for name, key in keys.items() if key not in tracker], [], [])
-        if outcome.unknown:
-            return outcome
-        wanted = (key for key, entry in dict.items(tracker) if _is_wanted(entry, failed=failed, aborted=aborted))
-        chosen = dict.fromkeys(wanted)
-        for name, key in keys.items():
-            entry = tracker[key]
-            claim = entry.get("_claim")
-            if claim is not None and workers.is_alive(tracker._store, claim["worker"]):  # noqa: SLF001 - users cannot ask
-                outcome.held.append(name)
-            elif claim is None and FRESH.items() <= entry.items() and "_error" not in entry:
-                outcome.idle.append(name)
-            else:
-                chosen[key] = None
-        now = time_now()
-        for key in chosen:
-            tracker[key] = _fresh(tracker[key], now)
-        return outcome._replace(opened=len(chosen))
+        return _retry(tracker, keys, failed=failed, aborted=aborted)
+
+
+def _retry(tracker: Tracker[Any], keys: dict[str, Any], *, failed: bool, aborted: bool) -> Outcome:
+    outcome = Outcome(0, [name for name, key in keys.items() if key not in tracker], [], [])
+    if outcome.unknown:
+        return outcome
+    wanted = (key for key, entry in dict.items(tracker) if _is_wanted(entry, failed=failed, aborted=aborted))
+    chosen = dict.fromkeys(wanted)
+    for name, key in keys.items():
+        entry = tracker[key]
+        claim = entry.get("_claim")
+        if claim is not None and workers.is_alive(tracker._store, claim["worker"]):  # noqa: SLF001 - users cannot ask
+            outcome.held.append(name)
+        elif claim is None and FRESH.items() <= entry.items() and "_error" not in entry:
+            outcome.idle.append(name)
+        else:
+            chosen[key] = None
+    now = time_now()
+    for key in chosen:
+        tracker[key] = _fresh(tracker[key], now)
+    return outcome._replace(opened=len(chosen))
 
 
 def _is_wanted(entry: Entry, *, failed: bool, aborted: bool) -> bool:

@@ -297,15 +297,7 @@ def _submit(job: Job, number: int, executor: concurrent.futures.Executor, shown:
     try:
         for one in range(number):  # in here, for a Ctrl-C when some have begun
             futures.append(executor.submit(work, job._replace(number=one)))  # noqa: PERF401 - as above
-        left = set(futures)
-        while left:
-            ended, left = concurrent.futures.wait(left, shown.every, concurrent.futures.FIRST_COMPLETED)
-            job.tracker.refresh()
-            shown.update()
-            for future in ended:
-                failure = _result(future, job)
-                if failure is not None:
-                    failure.reraise(job.tracker.path)
+        _attend(set(futures), job, shown)
     except BaseException as error:
         marker.end()  # by which the others know
         # those that could be cancelled may never be told so, and would be waited for without end
@@ -316,6 +308,18 @@ def _submit(job: Job, number: int, executor: concurrent.futures.Executor, shown:
                 log.warning("waiting for workers to end what they have in hand; Ctrl-C leaves them to it")
             concurrent.futures.wait(left)
         raise
+
+
+def _attend(left: set[concurrent.futures.Future[Failure | None]], job: Job, shown: Progress) -> None:
+    """Show how it goes until all workers have ended, and raise what one of them ended with."""
+    while left:
+        ended, left = concurrent.futures.wait(left, shown.every, concurrent.futures.FIRST_COMPLETED)
+        job.tracker.refresh()
+        shown.update()
+        for future in ended:
+            failure = _result(future, job)
+            if failure is not None:
+                failure.reraise(job.tracker.path)
 
 
 def _result(future: concurrent.futures.Future[Failure | None], job: Job) -> Failure | None:

@@ -143,17 +143,8 @@ def show(path: str, *, max_tries: int | None, as_json: bool, interval: float | N
             if interval is None:
                 _print(monitor.look(), screen, as_json=as_json)
                 return
-            in_place = screen.is_terminal and not as_json
             with _signals_blocked():
-                for number in count():
-                    status = monitor.look()
-                    if in_place:
-                        screen.refresh(map(partial(page_of, status), _LOWER))
-                    else:
-                        screen.write("\n" if number and not as_json else "")
-                        _print(status, screen, as_json=as_json)
-                    if _disturbed_within(interval, _WAKING if in_place else set()):
-                        screen.disturbed()
+                _watch(monitor, screen, interval, as_json=as_json)
     except NotATrackerError as error:
         if interval is None:
             raise
@@ -164,6 +155,19 @@ def show(path: str, *, max_tries: int | None, as_json: bool, interval: float | N
             raise
         if sys.stdout.isatty():
             sys.stdout.write("\n")  # behind the ^C
+
+
+def _watch(monitor: Monitor, screen: Screen, interval: float, *, as_json: bool) -> None:
+    in_place = screen.is_terminal and not as_json
+    for number in count():
+        status = monitor.look()
+        if in_place:
+            screen.refresh(map(partial(page_of, status), _LOWER))
+        else:
+            screen.write("\n" if number and not as_json else "")
+            _print(status, screen, as_json=as_json)
+        if _disturbed_within(interval, _WAKING if in_place else set()):
+            screen.disturbed()
 
 
 _WAKING = {signal.SIGWINCH, signal.SIGCONT}  # the terminal has changed, or was somebody else's

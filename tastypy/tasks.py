@@ -79,7 +79,7 @@ class TaskDict(PersistentOrderedDict[K, Entry]):
             if held is not None and self._layer is None and key in held.undo and held.undo[key] is self.get(key):
                 # What it was before it was mutated nobody knows, so all that is the user's counts as changed; what is the
                 # tracker's does not. Noted now, before more is held of the task and the memory has another object.
-                held.undo[key] = {name: value for name, value in self[key].items() if name in entries.RESERVED}
+                held.undo[key] = entries.reserved(self[key])
 
     def _update(self, items: dict[Any, Any]) -> None:
         for key, fields in items.items():
@@ -150,7 +150,7 @@ class TaskDict(PersistentOrderedDict[K, Entry]):
                 ours: Any = self.get(key)
                 if type(entry) is dict and type(ours) is dict:
                     if before is ours:  # mutated in place, so nobody knows what it was: the tracker's fields are theirs
-                        before = {name: ours[name] for name in entries.RESERVED if name in ours}
+                        before = entries.reserved(ours)
                     ours = entries.merged(before if type(before) is dict else {}, ours, entry)
                     if self._noted is not None:
                         self._noted[key] = None
@@ -183,9 +183,7 @@ class TaskDict(PersistentOrderedDict[K, Entry]):
             self._busy = True
             anew = not index.whole or ABSENT in noted
             index.whole = False
-            keys = []
-            while noted:  # not by its items: a signal handler may add some meanwhile
-                keys.append(noted.popitem()[0])
+            keys = _take_all(noted)
             if anew:
                 index.rebuild(list(dict.items(self)))
             else:
@@ -210,6 +208,13 @@ class TaskDict(PersistentOrderedDict[K, Entry]):
     def _forked(self, *, reload: bool) -> None:
         self._busy = False
         super()._forked(reload=reload)
+
+
+def _take_all(noted: dict[Any, None]) -> list[Any]:
+    keys = []
+    while noted:  # not by its items: a signal handler may add some meanwhile
+        keys.append(noted.popitem()[0])
+    return keys
 
 
 def _is_lacking(entry: Entry) -> bool:

@@ -143,6 +143,12 @@ def _abandon(memory: Memory[Any, Any], layer: Layer, _: object) -> None:
     leave(memory, layer, commit=False)
 
 
+def _roll_back_above(layer: Layer, memory: Memory[Any, Any]) -> None:
+    while (top := memory._layer) is not None and top is not layer:
+        memory._roll_back(top)  # the block of a savepoint was never left: see `_Exit`
+        memory._layer = top.below
+
+
 def leave(memory: Memory[Any, Any], layer: Layer, *, commit: bool) -> None:
     """Commit or roll back a layer, and what was left open above it; a no-op where it is gone, as in a forked child."""
     store = memory._store
@@ -153,9 +159,7 @@ def leave(memory: Memory[Any, Any], layer: Layer, *, commit: bool) -> None:
     seq = store.seq
     try:
         lock.busy = threading.get_ident()
-        while (top := memory._layer) is not None and top is not layer:
-            memory._roll_back(top)  # the block of a savepoint was never left: see `_Exit`
-            memory._layer = top.below
+        _roll_back_above(layer, memory)
         if not commit:
             memory._roll_back(layer)
         elif below is None:

@@ -2,9 +2,9 @@
 
 The kernel drops the lock with the process, on whichever host. So whoever obtains it, or finds the file gone or stale, has
 found a dead worker; any other error counts as alive. Where the directory's lock is a lease, so is each worker's, on a marker
-beside its file: a worker counts as dead when it has not been seen to renew it for some time. The file is one JSON value a line: first who it is, then, at fixed
-places that are written over, the tokens of the claims that the process has in hand, one of them for each of its threads.
-What claims mean is left to `claims`.
+beside its file: a worker counts as dead when it has not been seen to renew it for some time. The file is one JSON value a
+line: first who it is, then, at fixed places that are written over, the tokens of the claims that the process has in hand, one
+of them for each of its threads. What claims mean is left to `claims`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import errno
 import fcntl
 import logging
 import os
-import time
 from contextlib import suppress
 from itertools import count
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -22,7 +21,7 @@ from weakref import WeakKeyDictionary, WeakSet, ref
 import orjson
 from filelock import lock_descriptor
 
-from tastypy import chance, fencing, files
+from tastypy import chance, entries, fencing, files
 from tastypy.errors import CommitError, PermissionDeniedError
 
 if TYPE_CHECKING:
@@ -216,7 +215,7 @@ def begun(store: Store, who: dict[str, Any], holders: Callable[[], Iterable[str]
 def begin(store: Store, who: dict[str, Any]) -> Worker:
     """Return a new worker of this process, with the lock held: so no fold removes its file before that has its name."""
     worker = Worker(store)
-    head = orjson.dumps({"host": host(), "pid": os.getpid(), "since": time.time(), **who}) + b"\n"
+    head = orjson.dumps({"host": host(), "pid": os.getpid(), "since": entries.time_now(), **who}) + b"\n"
     path = worker.path
     try:
         worker.begin(head, store.file(files.temporary_name()), store.permissions)

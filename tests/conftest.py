@@ -15,13 +15,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import fold_helpers
 import pytest
 from faults import FailingOS
 from helpers import Opener, end_all
 from hypothesis import HealthCheck, settings
 from typed_values import Result
 
-from tastypy import POD
+from tastypy import POD, folding, store
 
 pytest.register_assert_rewrite("contract")
 
@@ -96,6 +97,15 @@ def results(opened: Opener) -> POD[str, Result]:
 def plain(opened: Opener, results: POD[str, Result]) -> POD[str, Any]:
     """The same directory without a type."""
     return opened()
+
+
+@pytest.fixture
+def small_folds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Journals are folded early, and each POD counts as a large one."""
+    monkeypatch.setattr(folding, "_AT_ONCE", 0)
+    monkeypatch.setattr(folding, "_STEP", 300)
+    monkeypatch.setattr(store, "_LEAST_LIMIT", fold_helpers.LIMIT)
+    monkeypatch.setattr(store, "_MOST_LIMIT", fold_helpers.LIMIT)
 
 
 @pytest.fixture

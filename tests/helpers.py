@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import gzip
 import json
 import os
@@ -35,6 +36,16 @@ def stored(directory: Path | str) -> dict[Any, Any]:
     """What a reader that comes anew finds, in order."""
     with POD[Any, Any](directory, mode="r") as reader:
         return reader.copy()
+
+
+def open_files() -> set[str]:
+    """The files that this process has open, each with its descriptor; what earlier tests have left to the collector is closed."""
+    gc.collect()
+    found = set()
+    for descriptor in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(FileNotFoundError):  # it was the directory's
+            found.add(f"{descriptor} {os.readlink(f'/proc/self/fd/{descriptor}')}")
+    return found
 
 
 def exactly(mapping: Any) -> list[tuple[str, str]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import gc
 import os
 import signal
 import subprocess
@@ -17,7 +16,20 @@ from typing import Any
 import pytest
 from exchange_programs import KEYS, fill
 from faults import FailingOS, os_error
-from helpers import Opener, append, exactly, files, header_of, hear, in_child, journal, shards, signed, stored
+from helpers import (
+    Opener,
+    append,
+    exactly,
+    files,
+    header_of,
+    hear,
+    in_child,
+    journal,
+    open_files,
+    shards,
+    signed,
+    stored,
+)
 
 from tastypy import (
     POD,
@@ -69,7 +81,7 @@ def test_an_error_at_any_system_call_leaves_nothing_but_the_original(
     pod = opened(gzipped=gzipped, shard_bytes=2000)
     fill(pod)
     before = files(Path(pod.path))
-    descriptors = set(os.listdir("/proc/self/fd"))
+    descriptors = open_files()
     number, done = 0, False
     while not done:
         number += 1
@@ -90,8 +102,7 @@ def test_an_error_at_any_system_call_leaves_nothing_but_the_original(
             assert left == [] or "unlink" in failing_os.calls[number - 1 :][:1], (number, error, left)
     assert number > 20
     assert files(Path(pod.path)) == before
-    gc.collect()  # an exception and its traceback may keep each other
-    assert set(os.listdir("/proc/self/fd")) == descriptors
+    assert open_files() == descriptors
 
 
 def test_a_kill_before_any_system_call_leaves_a_whole_copy_or_none_of_that_name(

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from faults import FailingOS, os_error
-from helpers import Opener, files
+from helpers import Opener, files, open_files
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -137,7 +137,7 @@ def test_a_file_that_cannot_be_written_whole_leaves_nothing(
 ) -> None:
     (tmp_path / "other").write_bytes(b"other")
     before = files(tmp_path)
-    descriptors = len(os.listdir("/proc/self/fd"))
+    descriptors = open_files()
     under_test.write_new(str(tmp_path / "first"), b"data", 0o600)
     at = failing_os.calls.index(call) + 1
     (tmp_path / "first").unlink()
@@ -146,7 +146,7 @@ def test_a_file_that_cannot_be_written_whole_leaves_nothing(
         under_test.write_new(str(tmp_path / "0000-1.json"), b"data", 0o600)
     failing_os.disarm()
     assert files(tmp_path) == before
-    assert len(os.listdir("/proc/self/fd")) == descriptors
+    assert open_files() == descriptors
 
 
 def test_an_exclusive_file_is_created_by_one_and_an_error_for_the_next(file: tuple[Path, int]) -> None:
@@ -265,14 +265,14 @@ def test_a_file_that_another_one_took_the_place_of_is_told_by_its_inode(file: tu
 def test_a_file_system_that_cannot_synchronise_directories_is_believed_and_any_other_error_is_not(
     tmp_path: Path, failing_os: FailingOS
 ) -> None:
-    descriptors = len(os.listdir("/proc/self/fd"))
+    descriptors = open_files()
     for number in (errno.EINVAL, errno.ENOTSUP):
         failing_os.always["fsync"] = OSError(number, os.strerror(number))
         under_test.sync_directory(str(tmp_path))
     failing_os.always["fsync"] = OSError(errno.EIO, "broken")
     with pytest.raises(OSError, match="broken"):
         under_test.sync_directory(str(tmp_path))
-    assert len(os.listdir("/proc/self/fd")) == descriptors
+    assert open_files() == descriptors
 
 
 def test_directories_that_another_process_makes_meanwhile_are_taken(tmp_path: Path, failing_os: FailingOS) -> None:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import append, end, exactly, journal, journals, start, stored
+from helpers import append, end, exactly, journal, journals, open_files, start, stored
 
 import tastypy
 from tastypy import POD, DirectoryGoneError, MissingPODError, PersistentOrderedDictIntegrityError
@@ -250,7 +249,7 @@ def test_a_directory_that_goes_is_an_error(path: Path, tmp_path: Path) -> None:
             History(str(tmp_path / "nothing"))
 
 
-def test_it_keeps_nothing_open(path: Path, open_files: Callable[[], set[str]]) -> None:
+def test_it_keeps_nothing_open(path: Path) -> None:
     with POD[str, int](path) as pod:
         before = open_files()
         with History(str(path)) as history:
@@ -261,16 +260,6 @@ def test_it_keeps_nothing_open(path: Path, open_files: Callable[[], set[str]]) -
                 assert len(open_files()) <= len(before) + 2
             del history  # the descriptor of the lock goes with its last user
         assert open_files() == before
-
-
-@pytest.fixture
-def open_files() -> Callable[[], set[str]]:
-    """A function that returns the files that this process has open, each with its descriptor."""
-
-    def found() -> set[str]:
-        return {f"{one.name} {one.readlink()}" for one in Path("/proc/self/fd").iterdir() if one.exists()}
-
-    return found
 
 
 def test_it_changes_nothing(path: Path, new: POD[Any, Any]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import multiprocessing
 import os
 import signal
@@ -14,7 +13,7 @@ from typing import Any
 
 import pytest
 import run_functions as functions
-from helpers import end, hear, stored, tell
+from helpers import end, hear, open_files, stored, tell
 from run_helpers import PATIENCE, assert_nothing_left, by_whom, called, start
 
 from tastypy import ClosedPODError, ReadOnlyError, Tracker, TransactionError, UnstorableTypeError
@@ -227,15 +226,11 @@ def test_a_run_leaves_the_handlers_of_signals_and_what_is_blocked_as_they_were(t
 
 
 def test_one_run_after_the_other_leaves_no_descriptor_open(tracker: Tracker[Any]) -> None:
-    def descriptors() -> int:
-        gc.collect()  # what earlier tests have left
-        return len(os.listdir("/proc/self/fd"))
-
     found = []
     for number in range(4):
         tracker.add_many([(number, one) for one in range(3)])
         tracker.run(functions.double, workers=2)
-        found.append(descriptors())
+        found.append(len(open_files()))
     assert found == [found[0]] * 4
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from faults import FailingOS
-from helpers import Opener, batches, exactly, files, header_of, journal, journals, shards, stored
+from helpers import Opener, batches, exactly, files, header_of, journal, journals, open_files, shards, stored
 
 from tastypy import (
     POD,
@@ -94,12 +94,12 @@ def test_every_directory_has_an_id_of_its_own(opened: Opener, tmp_path: Path) ->
 def test_an_open_that_asks_for_other_settings_changes_nothing_and_leaves_no_descriptor(
     pod: POD[Any, Any], opened: Opener
 ) -> None:
-    before, descriptors = files(Path(pod.path)), len(os.listdir("/proc/self/fd"))
+    before, descriptors = files(Path(pod.path)), open_files()
     for settings in ({"gzipped": True}, {"shard_bytes": 7}):
         with pytest.raises(SettingsError, match=next(iter(settings))) as caught:
             opened(**settings)
         assert caught.value.path == pod.path
-    assert len(os.listdir("/proc/self/fd")) <= descriptors
+    assert open_files() <= descriptors
     assert files(Path(pod.path)) == before
 
 

@@ -7,7 +7,6 @@ import fcntl
 import json
 import os
 import signal
-import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -20,6 +19,7 @@ from tracker_programs import ask, claimed, finish, kill, leftovers, open_files_o
 
 from stress.points import each_point
 from tastypy import POD, CommitError, PermissionDeniedError, Tracker, workers
+from tastypy.entries import time_now
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of .*fork:DeprecationWarning")
 
@@ -195,12 +195,12 @@ def test_the_file_of_a_dead_worker_is_not_swept_before_its_claims_were_seen_to(p
 
 
 def test_the_file_is_json_lines_who_the_worker_is_first(tracker: Tracker[Any], path: Path) -> None:
-    before = time.time()
+    before = time_now()
     claimed(tracker)
     (file,) = worker_files(path)
     who, *tokens = [json.loads(line) for line in file.read_bytes().splitlines()]
     assert (who["host"], who["pid"]) == (os.uname().nodename, os.getpid())
-    assert before <= who["since"] <= time.time()
+    assert before <= who["since"] <= time_now()
     assert [token.strip() for token in tokens] == [""]
 
 

@@ -62,8 +62,9 @@ def _lines(file: Place) -> Iterator[tuple[int, str]]:
                 text = line.decode().removesuffix("\n")
             except UnicodeDecodeError as error:
                 raise wrong(file, "line", number, f"not UTF-8 ({error})") from error
-            if text:
-                yield number, text
+            if not text:
+                continue
+            yield number, text
 
 
 def _files(place: Place) -> list[Place]:
