@@ -69,7 +69,7 @@ BREAKAGES = {
         "the number of a dead fold is used again",
         "journal.py",
         "files.create(self.file(files.journal_name(epoch)), self.permissions)",
-        "files.create(self.file(files.journal_name(epoch)), self.permissions, exclusive=False)",
+        "os.open(self.file(files.journal_name(epoch)), os.O_RDWR | os.O_CREAT | os.O_APPEND, self.permissions)",
         ("crash", "--quick", "--seed", "1", "--only", "dead"),
     ),
     "lines-left": Breakage(

@@ -97,9 +97,8 @@ class Teller(NamedTuple):
                     entries = change.apply(entries) if made else entries
                 else:
                     os.write(report, FAILED)
-                    if (
-                        pod._store.seq < 0
-                    ):  # what is committed could not be read to undo it either: it is at the next use
+                    if pod._store.seq < 0:
+                        # what is committed could not be read to undo it either: it is at the next use
                         self._persist(pod.refresh)
                     self._compare(self.writer.own(pod), entries, f"after {error!r}")
                     if step % _LOOK_ANEW == 0:

@@ -6,11 +6,12 @@ takes a thousand turns. So the pauses grow with it, and the attempts of all toge
 
 If they grew in proportion, it would not be fair. Whoever waited long by bad luck would try seldom, therefore wait long again, and
 try more seldom still, while others had their turn again and again. So the pauses grow with a power below one, and the rest of
-the power is of what an attempt takes, which is microseconds on a local disk and milliseconds on a network file system. And when a server, or the processors, have too much to do, attempts take longer,
-and so there are fewer of them.
+the power is of what an attempt takes, which is microseconds on a local disk and milliseconds on a network file system. And when
+a server, or the processors, have too much to do, attempts take longer, and so there are fewer of them.
 
 It is only luck while others have their turns, though. Where nobody was seen to commit, somebody keeps the lock, for a fold or a
-transaction, and to try more often would only take the processors from the one that all are waiting for.
+transaction, and to try more often would only take the processors from the one that all are waiting for. (Or others have turns
+and change nothing in them, which looks the same: there, whoever has bad luck waits somewhat longer.)
 
 `python -m stress.crowd` simulates it with up to a thousand workers, and tries it with 64 processes.
 """

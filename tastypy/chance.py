@@ -20,6 +20,6 @@ def uniform(low: float, high: float) -> float:
 
 def sample(things: Sequence[T], number: int) -> list[T]:
     """Return so many of the things, each at most once."""
-    import random  # noqa: PLC0415 - it brings OpenSSL, and most processes never wait
+    import random  # noqa: PLC0415 - as above, and most processes claim nothing
 
     return random.sample(things, number)

@@ -303,7 +303,7 @@ class ClaimedDict(TaskDict[K]):
         ahead: deque[Task[K]] = deque()
         process, delay = os.getpid(), _SHORTEST
         try:
-            while True:
+            while True:  # not `while not is_over()`: see tests/test_jumps.py
                 if is_over():
                     return
                 self._refuse_now("claims")

@@ -168,16 +168,22 @@ def open_to_lock(path: str, *, writable: bool = True) -> int:
 
     A network file system wants it to be writable for a lock that excludes all others.
     """
-    flags = os.O_RDWR if writable else os.O_RDONLY
+    return _open(path, os.O_RDWR if writable else os.O_RDONLY)
+
+
+def open_lock(path: str, *, writable: bool = True) -> int:
+    """Open `.lock`, which is there, and wait a little for the permission if it is empty.
+
+    Then another user may be creating it, whose umask it has until its permissions are set, before it is written to.
+    """
     for _ in range(_BEGUN_TRIES):
         try:
-            return _open(path, flags)
+            return open_to_lock(path, writable=writable)
         except PermissionError:
             if os.lstat(path).st_size:
                 raise
-            # Empty: another user may be creating it, whose umask it has until its permissions are set, before it is written to.
             time.sleep(_BEGUN_PAUSE)
-    return _open(path, flags)
+    return open_to_lock(path, writable=writable)
 
 
 def _open(path: str, flags: int) -> int:
@@ -339,18 +345,13 @@ def permissions_in(path: str) -> int:
     return os.stat(path).st_mode & 0o666
 
 
-def create(path: str, permissions: int, *, exclusive: bool = True, append: bool = True) -> int:
+def create(path: str, permissions: int, *, append: bool = True) -> int:
     """Create a file and open it to read and append, with these permission bits whatever the umask is.
 
     Without `append` it is opened to be written at any place.
     """
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | (os.O_APPEND if append else 0)
-    try:
-        descriptor = os.open(path, flags, permissions)
-    except FileExistsError:
-        if exclusive:
-            raise
-        return open_to_append(path)
+    descriptor = os.open(path, flags, permissions)
     try:
         os.fchmod(descriptor, permissions)
     except BaseException:
@@ -371,13 +372,14 @@ def lease_name(worker: str) -> str:
     return f"worker-{worker}.lease"
 
 
-def open_lock(path: str, permissions: int) -> int:
+def open_or_create_lock(path: str, permissions: int) -> int:
     """Open `.lock`, created if need be; not to append, since its one line is replaced in place."""
     try:
-        return open_to_lock(path)
+        return open_lock(path)
     except FileNotFoundError:
-        os.close(create(path, permissions, exclusive=False))
-        return open_to_lock(path)
+        with suppress(FileExistsError):  # another one has just created it
+            os.close(create(path, permissions))
+        return open_lock(path)
 
 
 def append(descriptor: int, data: bytes) -> None:

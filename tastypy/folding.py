@@ -242,6 +242,8 @@ class Fold:
     def _take_later_lines(self, now: Position) -> None:
         """Take the lines that were appended since the last time."""
         store, here = self._store, self._up_to
+        if now == here:
+            return  # without a look: a whole fold is here for each shard, and nobody else can append meanwhile
         *lines, rest = store.read_tail(here.epoch, here.offset)[: now.offset - here.offset].split(b"\n")
         if rest or len(lines) != now.seq - here.seq or not all(map(form.is_good, lines)):
             lines = store.applied_lines(here, now).lines  # which says what is wrong

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -34,6 +35,7 @@ _UNWRITTEN = (
     2.0  # seconds after which a marker that is still empty is that of a process which died within its first lines
 )
 _PATIENCE = 10.0  # seconds to wait, at the end of a commit, until the lease is dropped
+_NONE_AT_EXIT = (3, 12) <= sys.version_info < (3, 12, 3)  # no thread can be started then: python/cpython issue 113964
 
 
 class Lease:
@@ -88,9 +90,8 @@ class Lease:
         elif self._empty is None or self._empty[0] != marker:
             self._empty = marker, now
         elif now - self._empty[1] > _UNWRITTEN:
-            log.warning(
-                "%s was empty for %.0f s, and is removed: who made it has died", self.path, now - self._empty[1]
-            )
+            age = now - self._empty[1]
+            log.warning("%s was empty for %.0f s, and is removed: who made it has died", self.path, age)
             files.remove(
                 self.path
             )  # should it be another one by now, its holder finds that out, as all that lose theirs
@@ -129,6 +130,12 @@ class LeaseLock(DirectoryLock):
     def __init__(self, path: str, descriptor: int) -> None:
         self._mode = files.permissions_in(os.path.dirname(path))
         super().__init__(path, descriptor)
+        if _NONE_AT_EXIT:
+            log.warning(
+                "%s has leases, which need threads, and Python %s starts none at its exit: close it before, or use Python 3.12.3",
+                os.path.dirname(path),
+                sys.version.split()[0],
+            )
 
     def _reset(self) -> None:
         super()._reset()

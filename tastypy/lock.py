@@ -121,7 +121,7 @@ class DirectoryLock:
         """Return the descriptor, opened anew in a forked child."""
         if self.descriptor < 0:
             try:
-                descriptor = files.open_to_lock(self.path, writable=self._writable)
+                descriptor = files.open_lock(self.path, writable=self._writable)
             except FileNotFoundError:
                 raise DirectoryGoneError(gone(self.path), self.path) from None
             except OSError as error:
@@ -232,6 +232,7 @@ class DirectoryLock:
     def run(self, action: Callable[[], T], timeout: float, meanwhile: Callable[[], bool] = lambda: True) -> T:
         """Return what `action()` returns, called with the lock held; inside a transaction of this thread it is held already.
 
+        Without a `meanwhile`, where nobody follows what others do, each wait is taken for luck, and none for a lock that is kept.
         Where the lock is a lease, and was lost meanwhile, the action has changed nothing, and is done again.
 
         Not a context manager: the `__exit__` of one written in Python may be kept from beginning by a signal.
@@ -376,7 +377,7 @@ def _made(path: str, descriptor: int, *, leased: bool) -> DirectoryLock:
 
 def reader_of(path: str) -> DirectoryLock:
     """Return a lock of its own for one who only reads: for its threads, never taken between processes."""
-    lock = DirectoryLock(path, files.open_to_read(path), writable=False)
+    lock = DirectoryLock(path, files.open_lock(path, writable=False), writable=False)
     _readers[id(lock)] = lock
     return lock
 

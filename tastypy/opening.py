@@ -41,7 +41,7 @@ def open_lock(store: Store, wanted: str | None) -> None:
             if not os.path.lexists(path):
                 _refuse_foreign(store)
             store.permissions = files.permissions_in(store.path)
-            descriptor = files.open_lock(path, store.permissions)
+            descriptor = files.open_or_create_lock(path, store.permissions)
             try:
                 leased = _is_leased(store, descriptor, wanted)
             except BaseException:

@@ -186,12 +186,13 @@ class _Walk:
     def past(self, known: int, here: Position, text: bytes) -> tuple[Position, bytes, int]:
         """Return what `take` is to read of `text`, which begins at `here` with so many batches that are in the journal before.
 
-        These were applied, and are not read again if the last one of them stands where it is to be: a fold in steps leaves many.
+        These were applied, and are not read again if all are whole, and the last one has the number that it is to have: a fold
+        in steps leaves many. (With stamps of our own to compare they are read.)
         """
         if known and not self.store.own:
             *lines, rest = text.split(b"\n", known)
             seq = here.seq + known
-            if len(lines) == known and form.has_number(lines[-1], seq):
+            if len(lines) == known and form.has_number(lines[-1], seq) and all(map(form.is_good, lines)):
                 return Position(here.epoch, here.offset + len(text) - len(rest), seq), rest, 0
         return here, text, known
 

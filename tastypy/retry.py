@@ -52,7 +52,7 @@ def _retry(tracker: Tracker[Any], keys: dict[str, Any], *, failed: bool, aborted
     for name, key in keys.items():
         entry = tracker[key]
         claim = entry.get("_claim")
-        if claim is not None and workers.is_alive(tracker._store, claim["worker"]):  # noqa: SLF001 - users cannot ask
+        if claim is not None and workers.is_alive(tracker._store, claim["worker"]):
             outcome.held.append(name)
         elif claim is None and FRESH.items() <= entry.items() and "_error" not in entry:
             outcome.idle.append(name)

@@ -437,7 +437,9 @@ class Store(Journal):
             return
         self._check_lock_line()  # it is written below as it was read: not over another one's
         if not header.before:
-            if self.seq <= header.seq:  # else whoever appended first has done this
+            if (
+                self.seq <= header.seq
+            ):  # else whoever appended first has done this, or a recovery will do again what it did
                 files.replace_line(self.lock.open(), self._line)
         else:
             seal = form.seal_line(header.epoch)

@@ -143,7 +143,7 @@ def _abandon(memory: Memory[Any, Any], layer: Layer, _: object) -> None:
     leave(memory, layer, commit=False)
 
 
-def _roll_back_above(layer: Layer, memory: Memory[Any, Any]) -> None:
+def _roll_back_above(memory: Memory[Any, Any], layer: Layer) -> None:
     while (top := memory._layer) is not None and top is not layer:
         memory._roll_back(top)  # the block of a savepoint was never left: see `_Exit`
         memory._layer = top.below
@@ -159,7 +159,7 @@ def leave(memory: Memory[Any, Any], layer: Layer, *, commit: bool) -> None:
     seq = store.seq
     try:
         lock.busy = threading.get_ident()
-        _roll_back_above(layer, memory)
+        _roll_back_above(memory, layer)
         if not commit:
             memory._roll_back(layer)
         elif below is None:

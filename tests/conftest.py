@@ -94,7 +94,7 @@ def results(opened: Opener) -> POD[str, Result]:
 
 
 @pytest.fixture
-def plain(opened: Opener, results: POD[str, Result]) -> POD[str, Any]:
+def untyped(opened: Opener, results: POD[str, Result]) -> POD[str, Any]:
     """The same directory without a type."""
     return opened()
 

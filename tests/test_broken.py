@@ -15,7 +15,7 @@ def test_a_breakage_fits_the_code(name: str) -> None:
 
 
 def test_one_that_does_not_fit_is_an_error() -> None:
-    """As it does where the text is not there, or more than once."""
+    """A text that is not there, and one that is there more than once."""
     for old in ("nothing like this", "import"):
         with pytest.raises(WrongError, match=r"lock\.py has changed"):
             broken(Breakage("", "lock.py", old, "", ()))

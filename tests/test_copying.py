@@ -26,9 +26,6 @@ from tastypy import (
 from tastypy.exchange import copying
 from tastypy.exchange.rows import without_claim
 
-PROGRAMS = str(Path(__file__).with_name("exchange_programs.py"))
-
-
 # --- what a copy is
 
 

@@ -62,7 +62,7 @@ def test_commits_in_quick_succession_share_one_fdatasync_a_second(
 
 def test_a_durable_pod_waits_for_stable_storage_in_every_commit(opened: Opener, trace: list[tuple[str, str]]) -> None:
     durable = opened(durable=True)
-    durable["first"] = 0  # which also makes `.lock` stable, in the first epoch
+    durable["first"] = 0
     trace.clear()
     for number in range(10):
         durable[number] = number

@@ -7,7 +7,7 @@ import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from faults import FailingOS, os_error
@@ -114,7 +114,7 @@ def test_a_short_write_of_the_lock_line_is_continued_before_it_is_made_stable(
 
     monkeypatch.setattr(failing_os, "pwrite", write, raising=False)
     failing_os.before["fdatasync"] = lambda _: order.append("fdatasync")
-    descriptor = under_test.open_lock(str(path), 0o600)
+    descriptor = under_test.open_or_create_lock(str(path), 0o600)
     under_test.replace_line(descriptor, b"new line\n")
     os.close(descriptor)
     assert path.read_bytes() == b"new line\nonger"
@@ -149,15 +149,12 @@ def test_a_file_that_cannot_be_written_whole_leaves_nothing(
     assert open_files() == descriptors
 
 
-def test_an_exclusive_file_is_created_by_one_and_an_error_for_the_next(file: tuple[Path, int]) -> None:
+def test_a_file_is_created_by_one_and_an_error_for_the_next(file: tuple[Path, int]) -> None:
     path, descriptor = file
     under_test.append(descriptor, b"mine")
     with pytest.raises(FileExistsError):
         under_test.create(str(path), 0o600)
-    again = under_test.create(str(path), 0o600, exclusive=False)
-    under_test.append(again, b" and theirs")
-    os.close(again)
-    assert path.read_bytes() == b"mine and theirs"
+    assert path.read_bytes() == b"mine"
 
 
 def test_the_lock_that_another_process_creates_meanwhile_is_taken_as_it_is(
@@ -171,7 +168,7 @@ def test_the_lock_that_another_process_creates_meanwhile_is_taken_as_it_is(
             path.write_bytes(b"theirs")
 
     failing_os.before["open"] = create_meanwhile
-    descriptor = under_test.open_lock(str(path), 0o600)
+    descriptor = under_test.open_or_create_lock(str(path), 0o600)
     assert under_test.read_from(descriptor, 0) == b"theirs"
     os.close(descriptor)
 
@@ -191,8 +188,49 @@ def test_a_lock_that_another_user_is_creating_is_waited_for(
             raise PermissionError(errno.EACCES, "Permission denied", str(path))
 
     failing_os.before["open"] = refuse
-    os.close(under_test.open_to_lock(str(path), writable=writable))
+    os.close(under_test.open_lock(str(path), writable=writable))
     assert not refused
+
+
+def test_a_lock_that_another_user_creates_just_before_we_would_is_waited_for(
+    tmp_path: Path, failing_os: FailingOS
+) -> None:
+    path = tmp_path / ".lock"
+    steps = ["found missing", "created", "refused", "refused"]
+
+    def happen(name: str, flags: int, *_: object) -> None:
+        step = steps.pop(0) if steps else ""
+        assert bool(flags & os.O_CREAT) == (step == "created")
+        if step == "created":
+            path.touch()
+        elif step == "refused":
+            raise PermissionError(errno.EACCES, "Permission denied", name)
+
+    failing_os.before["open"] = happen
+    os.close(under_test.open_or_create_lock(str(path), 0o600))
+    assert not steps
+
+
+@pytest.mark.parametrize("mode", ["a", "r"])
+def test_a_pod_that_another_user_is_creating_is_waited_for(
+    opened: Opener, failing_os: FailingOS, mode: Literal["a", "r"]
+) -> None:
+    path = Path(opened().path)
+    lock = path / ".lock"
+    line = lock.read_bytes()
+    lock.write_bytes(b"")
+    refusals = [1, 2]
+
+    def happen(name: str, *_: object) -> None:
+        if name == str(lock) and refusals:
+            refusals.pop()
+            raise PermissionError(errno.EACCES, "Permission denied", name)
+        if name == str(lock):
+            lock.write_bytes(line)
+
+    failing_os.before["open"] = happen
+    assert opened(mode=mode) == {}
+    assert not refusals
 
 
 @pytest.mark.parametrize("text", ["", "whole"])
@@ -206,7 +244,7 @@ def test_a_lock_without_permission_is_an_error_soon_if_it_is_empty_and_at_once_i
     failing_os.before["open"] = lambda *arguments: calls.append(arguments)
     failing_os.always["open"] = PermissionError(errno.EACCES, "Permission denied", str(path))
     with pytest.raises(PermissionError):
-        under_test.open_to_lock(str(path))
+        under_test.open_lock(str(path))
     assert len(calls) == 1 if text else 10 < len(calls) < 100
 
 

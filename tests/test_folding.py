@@ -349,6 +349,27 @@ def test_a_sync_reads_the_shards_only_that_change_however_many_there_are(opened:
     assert exactly(pod) == exactly(stored(pod.path))
 
 
+def test_a_whole_fold_does_not_look_for_new_lines_at_each_shard(
+    opened: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody else can append meanwhile, and each look opens the journal where the file system is not local."""
+    pod = opened(shard_bytes=100)
+    pod.update({f"key {number}": number for number in range(200)})
+    pod.sync()
+    assert pod.stats().shards > 20
+    looks: list[int] = []
+    read_tail = Store.read_tail
+
+    def read(store: Store, epoch: int, offset: int) -> bytes:
+        looks.append(offset)
+        return read_tail(store, epoch, offset)
+
+    monkeypatch.setattr(Store, "read_tail", read)
+    pod["key 3"] = 0
+    pod.sync()
+    assert len(looks) <= 2
+
+
 @pytest.mark.parametrize("steps", [False, True])
 def test_a_fold_that_was_given_keys_in_another_order_is_done_without_them(
     opened: Opener, monkeypatch: pytest.MonkeyPatch, steps: bool

@@ -128,18 +128,26 @@ def test_a_next_journal_that_lacks_what_was_applied_is_an_error(opened: Opener) 
     assert exactly(other) == exactly(dict(pod))
 
 
-def test_a_damaged_line_at_the_end_of_the_next_journal_does_not_count_though_the_old_one_has_it(opened: Opener) -> None:
+@pytest.mark.parametrize("from_the_end", [1, 2, 3])
+def test_a_damaged_line_in_the_next_journal_does_not_count_though_the_old_one_has_it(
+    opened: Opener, from_the_end: int
+) -> None:
     """Or whoever knows it would append behind it, and for those who read it later nothing behind it counts."""
     pod, other = opened(shard_bytes=200), opened()
     fill(pod)
     epoch = begin(pod)
+    for number in range(3):
+        pod["during"] = number
     other.refresh()
     go_on(pod, epoch)
     new = journal(Path(pod.path))
     whole = new.read_bytes()
-    new.write_bytes(whole[:-4] + b"~" + whole[-3:])
+    lines = whole.splitlines(keepends=True)
+    assert len(lines) > 4
+    lines[-from_the_end] = lines[-from_the_end][:-4] + b"~" + lines[-from_the_end][-3:]
+    new.write_bytes(b"".join(lines))
     other.refresh()
-    assert other._store.seq == pod._store.seq - 1
+    assert other._store.seq == pod._store.seq - from_the_end
     new.write_bytes(whole)
     other.refresh()
     assert exactly(other) == exactly(dict(pod))

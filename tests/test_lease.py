@@ -227,6 +227,7 @@ def test_a_ctrl_c_at_any_moment_leaves_no_marker(path: Path, failing_os: Failing
     assert stored(path) == {"a": reached}
 
 
+@pytest.mark.skipif(lease._NONE_AT_EXIT, reason="this Python starts no threads at exit, and opening the POD says so")
 def test_what_is_held_is_written_at_exit(path: Path) -> None:
     code = f"""
 from tastypy import POD
@@ -239,6 +240,16 @@ pod["b"] = 2
     subprocess.run([sys.executable, "-W", "error", "-c", code], check=True, timeout=60)
     assert stored(path) == {"a": 1, "b": 2}
     assert ".lease" not in names(path)
+
+
+def test_a_python_without_threads_at_exit_is_named_when_the_pod_is_opened(
+    path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(lease, "_NONE_AT_EXIT", True)
+    POD[Any, Any](path, lock="lease").close()
+    (message,) = caplog.messages
+    assert f"{path} has leases" in message
+    assert f"Python {sys.version.split()[0]} starts none at its exit: close it before" in message
 
 
 def test_threads_take_turns(path: Path, leased: POD[Any, Any]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import gc
 import gzip
 import json
 import os
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import Opener, append, exactly, files, in_shards, journal, shards, stored
+from helpers import Opener, append, exactly, files, in_shards, journal, open_files, shards, stored
 
 from tastypy import (
     POD,
@@ -70,32 +69,24 @@ def test_a_reader_closes_without_writing(pod: POD[Any, Any], opened: Opener) -> 
 
 
 def test_opening_and_closing_leaks_no_descriptors(path: Path) -> None:
-    def descriptors() -> int:
-        gc.collect()
-        return len(os.listdir("/dev/fd"))
-
     POD[Any, Any](path).close()
-    before = descriptors()
+    before = open_files()
     for _ in range(20):
         with POD[Any, Any](path) as pod, POD[Any, Any](path, mode="r") as reader:
             pod["a"] = 1
             pod.sync()
             reader.refresh()
-    assert descriptors() == before
+    assert open_files() == before
 
 
 def test_a_pod_that_is_dropped_without_close_leaks_no_descriptors(path: Path) -> None:
-    def descriptors() -> int:
-        gc.collect()
-        return len(os.listdir("/dev/fd"))
-
     POD[Any, Any](path).close()
-    before = descriptors()
+    before = open_files()
     for number in range(20):
         pod = POD[Any, Any](path)
         pod[str(number)] = number
         del pod
-    assert descriptors() <= before + 4
+    assert len(open_files()) <= len(before) + 4
     assert len(stored(path)) == 20
 
 

@@ -28,7 +28,7 @@ ROUNDS = 300
 
 def flock_of(path: str) -> DirectoryLock:
     """This process's lock of the `.lock` at `path`."""
-    return lock_of(path, tastypy_files.open_lock(path, 0o600), leased=False)
+    return lock_of(path, tastypy_files.open_or_create_lock(path, 0o600), leased=False)
 
 
 @pytest.fixture

@@ -38,7 +38,7 @@ def name_of(descriptor: int) -> str:
     return Path(os.readlink(f"/proc/self/fd/{descriptor}")).name
 
 
-# ---------------------------------------------------------------- damage to what was read before (finding 1)
+# ---------------------------------------------------------------------------- damage to what was read before
 
 
 @pytest.fixture
@@ -104,7 +104,7 @@ def test_a_fold_that_is_shown_a_short_journal_folds_nothing(
     assert exactly(pod) == exactly(stored(pod.path)) == memory
 
 
-# ------------------------------------------------------------------- keys and values in memory (findings 5 and 9)
+# -------------------------------------------------------------------------------------- keys and values in memory
 
 
 class Name(str):
@@ -174,7 +174,7 @@ def test_memory_has_what_default_made_of_a_value_and_not_what_is_equal_to_it(
     assert type(pod["a"][0]) is float
 
 
-# --------------------------------------------------------------- system calls that fail (findings 12, 16 and 18)
+# ---------------------------------------------------------------------------------------- system calls that fail
 
 
 @pytest.mark.parametrize(
@@ -281,7 +281,7 @@ def test_no_pod_of_the_process_appends_to_a_journal_whose_fdatasync_failed(
     assert exactly(first) == exactly(stored(first.path)) == exactly({"a": 1, "b": 2, "c": 3, "d": 4})
 
 
-# ----------------------------------------------------------------------------- a close that fails (findings 19 and 20)
+# -------------------------------------------------------------------------------------------------- a close that fails
 
 
 def test_a_close_that_fails_leaves_the_hold_as_it_was(pod: POD[Any, Any]) -> None:

@@ -21,7 +21,7 @@ def file_system(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
     return str(request.param)
 
 
-# -------------------------------------------------------------- a directory that was swapped (findings 2 and 14)
+# ---------------------------------------------------------------------------------- a directory that was swapped
 
 
 def make_another(path: Path, how: str) -> None:
@@ -127,7 +127,7 @@ def test_a_new_pod_in_a_forked_child_may_have_the_inode_of_a_removed_one(tmp_pat
     assert stored(tmp_path / "new 9") == {"x": 9}
 
 
-# ------------------------------------------------------------- folds of others between two reads (finding 7)
+# ------------------------------------------------------------------------- folds of others between two reads
 
 
 def fold_thrice(path: Path) -> None:

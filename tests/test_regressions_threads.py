@@ -21,7 +21,7 @@ from tastypy import POD, LockTimeout, TransactionError
 from tastypy import files as tastypy_files
 from tastypy.reading import without_collector
 
-# ------------------------------------------------------------------------------- transactions out of order (finding 6)
+# ------------------------------------------------------------------------------------------- transactions out of order
 
 
 async def _overlap(pod: POD[Any, Any], order: str) -> dict[str, str]:
@@ -112,7 +112,7 @@ def test_leaving_a_transaction_in_a_forked_child_stays_silent(pod: POD[Any, Any]
     assert exactly(stored(pod.path)) == exactly({"a": 1})
 
 
-# ------------------------------------------------------------------------------------------- timeouts (finding 10)
+# -------------------------------------------------------------------------------------------------------- timeouts
 
 
 @contextmanager
@@ -185,7 +185,7 @@ def test_check_by_path_does_not_wait_for_a_transaction(opened: Opener) -> None:
         assert tastypy.check(pod.path) == []
 
 
-# --------------------------------------------------------------------------- a hold that comes in between (finding 23)
+# ---------------------------------------------------------------------------------------- a hold that comes in between
 
 
 class _Interposed:
@@ -231,7 +231,7 @@ def test_an_assignment_that_another_threads_hold_overtakes_is_held_too(
     assert exactly(pod) == exactly(stored(pod.path)) == exactly({"key": 2})
 
 
-# ------------------------------------------------------------------- forks and signals (findings 15 and 17)
+# ---------------------------------------------------------------------------------------- forks and signals
 
 
 @pytest.mark.parametrize("which", ["another", "the same"])

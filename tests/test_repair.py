@@ -102,7 +102,7 @@ def take_away_the_lock(directory: Path, how: str) -> None:
             flip_header(directory / ".lock")
 
 
-# ---------------------------------------------------------------------------------------------------- opening (finding 3)
+# ---------------------------------------------------------------------------------------------------------------- opening
 
 
 @pytest.mark.parametrize("lock", ["missing", "empty", "damaged"])
@@ -140,7 +140,7 @@ def test_opening_does_not_go_back_to_an_older_journal_when_the_newest_has_lost_i
     assert {name: after.get(name) for name in before} == before
 
 
-# ---------------------------------------------------------------------------------------------------- repair (finding 4)
+# ---------------------------------------------------------------------------------------------------------------- repair
 
 
 @pytest.mark.parametrize("lock", ["good", "missing", "empty", "damaged"])
@@ -186,7 +186,26 @@ def test_repair_after_opening_failed_keeps_what_it_would_have_kept_before(folded
     assert_nothing_thrown_away(folded, before, done)
 
 
-# -------------------------------------------------------------------------------------- shards of no epoch (finding 24)
+@pytest.mark.parametrize("lock", ["flock", "lease"])
+def test_a_seal_of_the_other_kind_of_lock_is_damage_that_repair_sets_aside(
+    path: Path, lock: Literal["flock", "lease"]
+) -> None:
+    """With leases a seal has a number, with flock it has none. Its CRC is right, so nothing but that tells."""
+    pod = POD[str, int](path, lock=lock)
+    pod.update(LINES)
+    leave(pod)
+    with journal(path).open("ab") as file:
+        file.write(form.seal_line(9, None if lock == "lease" else 2))
+    with pytest.raises(PersistentOrderedDictIntegrityError, match="no batch"):
+        POD[str, int](path, mode="r")
+    assert tastypy.check(path) == [f"{journal(path).name}, line 3: senseless"]
+    assert len(tastypy.repair(path)) == 1
+    assert exactly(stored(path)) == exactly(LINES)
+    assert len(tastypy.check(path)) == 1, "what was set aside"
+    assert tastypy.repair(path) == []
+
+
+# --------------------------------------------------------------------------------------------------- shards of no epoch
 
 
 def die_in_a_fold(directory: Path, *, after: int) -> None:
@@ -242,26 +261,7 @@ def test_a_sound_directory_beside_what_a_dead_fold_left_needs_no_repair(path: Pa
     assert exactly(stored(path)) == exactly(everything)
 
 
-# ------------------------------------------------------------------------------------- inside a transaction (finding 25)
-
-
-@pytest.mark.parametrize("lock", ["flock", "lease"])
-def test_a_seal_of_the_other_kind_of_lock_is_damage_that_repair_sets_aside(
-    path: Path, lock: Literal["flock", "lease"]
-) -> None:
-    """With leases a seal has a number, with flock it has none. Its CRC is right, so nothing but that tells."""
-    pod = POD[str, int](path, lock=lock)
-    pod.update(LINES)
-    leave(pod)
-    with journal(path).open("ab") as file:
-        file.write(form.seal_line(9, None if lock == "lease" else 2))
-    with pytest.raises(PersistentOrderedDictIntegrityError, match="no batch"):
-        POD[str, int](path, mode="r")
-    assert tastypy.check(path) == [f"{journal(path).name}, line 3: senseless"]
-    assert len(tastypy.repair(path)) == 1
-    assert exactly(stored(path)) == exactly(LINES)
-    assert len(tastypy.check(path)) == 1, "what was set aside"
-    assert tastypy.repair(path) == []
+# -------------------------------------------------------------------------------------------------- inside a transaction
 
 
 def test_repair_by_path_inside_a_transaction_of_this_thread_is_refused(folded: Path, opened: Opener) -> None:
@@ -303,7 +303,7 @@ def test_repair_by_path_waits_for_the_transaction_of_another_thread(folded: Path
     assert stored(folded)["acknowledged"] == 1
 
 
-# ------------------------------------------------------------------------------- a copy without `.lock` (finding 11)
+# -------------------------------------------------------------------------------------------- a copy without `.lock`
 
 
 @pytest.fixture
@@ -341,7 +341,7 @@ def test_a_directory_without_journals_and_shards_is_still_no_pod(copied: Path, c
     assert files(copied) == {}
 
 
-# ------------------------------------------------------------------------------------- a repair that fails (finding 8)
+# ------------------------------------------------------------------------------------------------- a repair that fails
 
 
 def test_a_pod_works_on_or_says_the_damage_after_a_repair_that_failed(

@@ -127,7 +127,7 @@ def test_every_mutator_takes_and_gives_objects(results: POD[str, Result], opened
 
 @pytest.mark.parametrize("call", ["update", "sync_key"])
 def test_an_object_that_is_mutated_in_place_is_committed_by_its_key_and_stays_the_same_object(
-    results: POD[str, Result], plain: POD[str, Any], call: str
+    results: POD[str, Result], untyped: POD[str, Any], call: str
 ) -> None:
     results["a"] = Result(1)
     mine = results["a"]
@@ -135,8 +135,8 @@ def test_an_object_that_is_mutated_in_place_is_committed_by_its_key_and_stays_th
         mine.score = score
         getattr(results, call)("a")
         assert results["a"] is mine
-        plain.refresh()
-        assert plain["a"]["score"] == score
+        untyped.refresh()
+        assert untyped["a"]["score"] == score
 
 
 @pytest.mark.parametrize("held", [False, True])
@@ -263,14 +263,14 @@ def test_what_json_lacks_is_refused_as_ever(results: POD[str, Result]) -> None:
     assert results == {}
 
 
-def test_an_edit_that_leaves_a_wrong_type_changes_nothing(results: POD[str, Result], plain: POD[str, Any]) -> None:
+def test_an_edit_that_leaves_a_wrong_type_changes_nothing(results: POD[str, Result], untyped: POD[str, Any]) -> None:
     results["a"] = Result(1, steps=[Step("a")])
     with pytest.raises(WrongTypeError, match=r"the value of 'a': field 'steps\[0\].seconds' must be float, not 'x'"):  # noqa: SIM117 - it is the end of the block that raises
         with results.edit("a") as result:
             result.steps[0].seconds = "x"  # type: ignore[assignment]  # that is the point
     assert results["a"] == Result(1, steps=[Step("a")])
-    plain.refresh()
-    assert plain["a"]["steps"] == [{"name": "a", "seconds": 0.0}]
+    untyped.refresh()
+    assert untyped["a"]["steps"] == [{"name": "a", "seconds": 0.0}]
 
 
 def test_a_transaction_is_rolled_back_to_objects(results: POD[str, Result]) -> None:
@@ -286,7 +286,7 @@ def test_a_transaction_is_rolled_back_to_objects(results: POD[str, Result]) -> N
 
 
 def test_a_held_object_that_becomes_wrong_stays_held_and_the_others_are_written(
-    results: POD[str, Result], plain: POD[str, Any]
+    results: POD[str, Result], untyped: POD[str, Any]
 ) -> None:
     results.hold()
     results.update(a=Result(1), b=Result(2))
@@ -294,12 +294,12 @@ def test_a_held_object_that_becomes_wrong_stays_held_and_the_others_are_written(
     with pytest.raises(WrongTypeError, match="the value of 'a': field 'score' must be float, not 'x'"):
         results.sync()
     assert results.dirty() == {"a"}
-    plain.refresh()
-    assert list(plain) == ["b"]
+    untyped.refresh()
+    assert list(untyped) == ["b"]
     results["a"].score = 3
     results.unhold()
-    plain.refresh()
-    assert plain["a"]["score"] == 3
+    untyped.refresh()
+    assert untyped["a"]["score"] == 3
 
 
 def test_revert_brings_back_objects(results: POD[str, Result]) -> None:

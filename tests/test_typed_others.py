@@ -56,12 +56,12 @@ def test_a_directory_with_another_value_is_not_opened_and_stays_as_it_is(
 
 
 def test_a_refresh_that_meets_another_value_changes_nothing_and_the_one_after_it_is_mended_all(
-    results: POD[str, Result], plain: POD[str, Any], caplog: pytest.LogCaptureFixture
+    results: POD[str, Result], untyped: POD[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     results["a"] = Result(1)
-    plain.update(b={"score": 2})
-    plain["a"] = {"score": None}
-    plain.update(c={"score": 3})
+    untyped.update(b={"score": 2})
+    untyped["a"] = {"score": None}
+    untyped.update(c={"score": 3})
     before = files(Path(results.path))
     for change in (
         results.refresh,
@@ -75,7 +75,7 @@ def test_a_refresh_that_meets_another_value_changes_nothing_and_the_one_after_it
         assert dict(results.items()) == {"a": Result(1)}
     assert files(Path(results.path)) == before
     assert caplog.text == ""
-    plain["a"] = {"score": 5}  # the value before it stays in the journal, and does not count
+    untyped["a"] = {"score": 5}  # the value before it stays in the journal, and does not count
     assert results.refresh() == {"a", "b", "c"}
     results["d"] = Result(4)
     assert list(results.items()) == [("a", Result(5)), ("b", Result(2)), ("c", Result(3)), ("d", Result(4))]
@@ -84,19 +84,19 @@ def test_a_refresh_that_meets_another_value_changes_nothing_and_the_one_after_it
 @pytest.mark.parametrize("mend", ["del", "clear", "put", "del and put"])
 @pytest.mark.parametrize("held", [False, True])
 def test_a_bad_value_that_is_gone_by_the_time_of_the_refresh_is_none(
-    results: POD[str, Result], plain: POD[str, Any], mend: str, held: bool
+    results: POD[str, Result], untyped: POD[str, Any], mend: str, held: bool
 ) -> None:
     results.update(a=Result(1), b=Result(2))
     if held:
         results.hold()
         results["h"] = Result(9)
-    plain["a"] = "bad"
+    untyped["a"] = "bad"
     if "del" in mend:
-        del plain["a"]
+        del untyped["a"]
     if "clear" in mend:
-        plain.clear()
+        untyped.clear()
     if "put" in mend:
-        plain["a"] = {"score": 3}
+        untyped["a"] = {"score": 3}
     changed = results.refresh()
     rest = {} if mend == "clear" else {"b": Result(2)}
     there = {"put": {"a": Result(3), **rest}, "del and put": {**rest, "a": Result(3)}}.get(mend, rest)
@@ -104,10 +104,10 @@ def test_a_bad_value_that_is_gone_by_the_time_of_the_refresh_is_none(
     assert changed == ({"a", "b"} if mend == "clear" else {"a"})
 
 
-def test_a_repair_tells_what_it_did_whatever_others_wrote(results: POD[str, Result], plain: POD[str, Any]) -> None:
-    plain["b"] = {"score": 1}
-    plain.sync()
-    plain["a"] = {"score": "x"}
+def test_a_repair_tells_what_it_did_whatever_others_wrote(results: POD[str, Result], untyped: POD[str, Any]) -> None:
+    untyped["b"] = {"score": 1}
+    untyped.sync()
+    untyped["a"] = {"score": "x"}
     (shard,) = Path(results.path).glob("0000-*.json")
     shard.write_text("{}")
     assert any(shard.name in done for done in results.repair())
@@ -115,47 +115,49 @@ def test_a_repair_tells_what_it_did_whatever_others_wrote(results: POD[str, Resu
         results.refresh()
 
 
-def test_an_empty_pod_stays_empty_where_all_that_is_new_is_bad(results: POD[str, Result], plain: POD[str, Any]) -> None:
+def test_an_empty_pod_stays_empty_where_all_that_is_new_is_bad(
+    results: POD[str, Result], untyped: POD[str, Any]
+) -> None:
     for _ in range(3):
-        plain["a"] = {"score": "x"}
-        plain.sync()
+        untyped["a"] = {"score": "x"}
+        untyped.sync()
     with pytest.raises(WrongTypeError, match="the value of 'a'"):
         results.refresh()
     assert results == {}
 
 
 def test_a_refresh_over_folds_tells_the_keys_that_changed_and_no_others(
-    results: POD[str, Result], plain: POD[str, Any]
+    results: POD[str, Result], untyped: POD[str, Any]
 ) -> None:
     results.update(a=Result(1), b=Result(2), c=Result(3))
     for score in (4, 5, 6):
-        plain["a"] = {"score": score}
-        plain.sync()
-    del plain["b"]
+        untyped["a"] = {"score": score}
+        untyped.sync()
+    del untyped["b"]
     assert results.refresh() == {"a", "b"}
     assert list(results.items()) == [("a", Result(6)), ("c", Result(3))]
     for _ in range(3):
-        plain["c"] = None
-        plain.sync()
+        untyped["c"] = None
+        untyped.sync()
     with pytest.raises(WrongTypeError, match="the value of 'c' must be Result, not None"):
         results.refresh()
     assert list(results.items()) == [("a", Result(6)), ("c", Result(3))]
-    plain.pop("c")
+    untyped.pop("c")
     assert results.refresh() == {"c"}
 
 
 @pytest.mark.parametrize("end", ["unhold", "close", "__exit__"])
 @pytest.mark.parametrize("folds", [0, 3])
 def test_what_is_held_gets_written_whatever_others_wrote(
-    results: POD[str, Result], plain: POD[str, Any], end: str, folds: int
+    results: POD[str, Result], untyped: POD[str, Any], end: str, folds: int
 ) -> None:
     results["a"] = Result(1)
     results.hold()
     results.update(a=Result(2), new=Result(3))
-    plain.update(bad="bad", more={"score": 4})
+    untyped.update(bad="bad", more={"score": 4})
     for number in range(folds):
-        plain["more"] = {"score": number}
-        plain.sync()
+        untyped["more"] = {"score": number}
+        untyped.sync()
     with pytest.raises(WrongTypeError, match="'bad'"):
         results.sync()
     assert results.dirty() == {"a", "new"}
@@ -163,25 +165,25 @@ def test_what_is_held_gets_written_whatever_others_wrote(
         results.__exit__(None, None, None)
     else:
         getattr(results, end)()
-    plain.refresh()
-    assert list(plain) == ["a", "bad", "more", "new"]
-    assert [plain["a"]["score"], plain["new"]["score"]] == [2, 3]
+    untyped.refresh()
+    assert list(untyped) == ["a", "bad", "more", "new"]
+    assert [untyped["a"]["score"], untyped["new"]["score"]] == [2, 3]
     if end == "unhold":
         with pytest.raises(WrongTypeError, match="'bad'"):
             results["b"] = Result(5)
-        del plain["bad"]
+        del untyped["bad"]
         results["b"] = Result(5)
         assert list(results) == ["a", "more", "new", "b"]
-    plain.sync()
-    assert plain.check() == []
+    untyped.sync()
+    assert untyped.check() == []
 
 
 def test_what_is_held_gets_written_after_a_wait_for_the_lock_and_a_look_at_what_is_bad(
-    results: POD[str, Result], plain: POD[str, Any]
+    results: POD[str, Result], untyped: POD[str, Any]
 ) -> None:
     results.hold()
     results["new"] = Result(1)
-    plain["bad"] = "bad"
+    untyped["bad"] = "bad"
     holder = start("stand_in_transaction", results.path)
     assert hear(holder) == "inside"
     threading.Timer(0.1, tell, [holder]).start()
@@ -205,24 +207,24 @@ POD({str(path)!r})["bad"] = "bad"
     assert list(stored(path)) == ["bad", "new"]
 
 
-def test_a_held_value_over_a_bad_one_wins(results: POD[str, Result], plain: POD[str, Any]) -> None:
+def test_a_held_value_over_a_bad_one_wins(results: POD[str, Result], untyped: POD[str, Any]) -> None:
     results.hold()
     results["a"] = Result(1)
-    plain["a"] = "bad"
+    untyped["a"] = "bad"
     results.unhold()
     assert results.refresh() == set()
     assert results == {"a": Result(1)}
 
 
-def test_a_revert_that_meets_another_value_drops_nothing(results: POD[str, Result], plain: POD[str, Any]) -> None:
+def test_a_revert_that_meets_another_value_drops_nothing(results: POD[str, Result], untyped: POD[str, Any]) -> None:
     results.hold()
     results["a"] = Result(1)
-    plain["b"] = "bad"
+    untyped["b"] = "bad"
     with pytest.raises(WrongTypeError, match="the value of 'b'"):
         results.revert()
     assert results.dirty() == {"a"}
     assert results == {"a": Result(1)}
-    plain["b"] = {"score": 2}
+    untyped["b"] = {"score": 2}
     results.revert()
     assert results == {"b": Result(2)}
     results.unhold()

@@ -18,8 +18,7 @@ from helpers import end, in_child, stored, tell
 from tracker_programs import ask, claimed, finish, kill, leftovers, open_files_of_workers, start, worker_files
 
 from stress.points import each_point
-from tastypy import POD, CommitError, PermissionDeniedError, Tracker, workers
-from tastypy.entries import time_now
+from tastypy import POD, CommitError, PermissionDeniedError, Tracker, entries, workers
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of .*fork:DeprecationWarning")
 
@@ -194,13 +193,15 @@ def test_the_file_of_a_dead_worker_is_not_swept_before_its_claims_were_seen_to(p
 # --------------------------------------------------------------------------------------------------------------- what it says
 
 
-def test_the_file_is_json_lines_who_the_worker_is_first(tracker: Tracker[Any], path: Path) -> None:
-    before = time_now()
+def test_the_file_is_json_lines_who_the_worker_is_first(
+    tracker: Tracker[Any], path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(entries, "time_now", lambda: 1234.567)
     claimed(tracker)
     (file,) = worker_files(path)
     who, *tokens = [json.loads(line) for line in file.read_bytes().splitlines()]
     assert (who["host"], who["pid"]) == (os.uname().nodename, os.getpid())
-    assert before <= who["since"] <= time_now()
+    assert who["since"] == 1234.567
     assert [token.strip() for token in tokens] == [""]
 
 

@@ -31,7 +31,7 @@ def make(path: Path, *, gzipped: bool = False) -> dict[str, Any]:
         pod.sync()
     with POD[str, Any](path) as pod:
         pod["last"] = 1
-        pod._store.wrote = False  # so that it stays in the journal  # see above
+        pod._store.wrote = False  # so that it stays in the journal
         return pod.copy()
 
 

@@ -62,7 +62,7 @@ def _lines(file: Place) -> Iterator[tuple[int, str]]:
                 text = line.decode().removesuffix("\n")
             except UnicodeDecodeError as error:
                 raise wrong(file, "line", number, f"not UTF-8 ({error})") from error
-            if not text:
+            if not text:  # and not `if text: yield …`: see tests/test_jumps.py
                 continue
             yield number, text
 

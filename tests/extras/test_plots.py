@@ -9,14 +9,14 @@ import time
 import warnings
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
 from helpers import Opener, files, stored
 
-from tastypy import MissingExtraError, Tracker, cli
-from tastypy.entries import time_now
+from tastypy import MissingExtraError, Tracker, cli, entries
 from tastypy.plots import facts_of
 
 pytest.importorskip("matplotlib")
@@ -78,9 +78,11 @@ def test_each_task_is_counted_where_its_last_try_ended(tracker: Tracker[Any]) ->
     assert facts.errors == [("ValueError: no", 1)]
 
 
-def test_a_real_worker_has_a_lane_and_what_it_has_in_hand_a_begin(tracker: Tracker[Any]) -> None:
+def test_a_real_worker_has_a_lane_and_what_it_has_in_hand_a_begin(
+    tracker: Tracker[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(entries, "time_now", count(NOW).__next__)
     tracker.add_many([*"abc"])
-    start = time_now()
     with pytest.raises(ValueError, match="no"), next(tracker.claims()):
         raise ValueError("no")
     for task in tracker.claims():
@@ -93,7 +95,7 @@ def test_a_real_worker_has_a_lane_and_what_it_has_in_hand_a_begin(tracker: Track
     assert stored(tracker.path)["a"]["_worker"] == stored(tracker.path)["b"]["_worker"] == lane.name
     assert (lane.number, sum(lane.done), sum(lane.failed)) == (2, 1, 1)
     assert lane.since is not None
-    assert start <= lane.since <= lane.claims[0] <= time_now()
+    assert NOW <= lane.since < lane.claims[0] == tracker["c"]["_at"]
 
 
 def test_a_task_that_is_being_tried_again_is_not_in_a_lane_by_its_last_try(tracker: Tracker[Any]) -> None:
