@@ -223,9 +223,8 @@ class _Notice:
 def _main(job: Job, payload: bytes | None, news: Connection) -> None:
     """Be a worker process: tell that it begins, and how it ends."""
     notice = _Notice()
-    if (
-        signal.getsignal(signal.SIGINT) is not signal.SIG_IGN
-    ):  # as it is under nohup, and what is started here inherits that
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        # else, as under nohup, what is started here inherits that it is ignored
         signal.signal(signal.SIGINT, notice.interrupt)
     signal.signal(signal.SIGTERM, notice.stop)
     try:

@@ -235,10 +235,10 @@ def seal_line(epoch: int, seq: int | None = None) -> bytes:
 class Lines(NamedTuple):
     """What `read_lines` found.
 
-    `length` bytes of good `lines` hold `records`, without their crcs and numbers, the last with the number `seq`, the last line `last` bytes long; `seal` is
-    the epoch that the journal goes on in, or 0; `synced` the greatest offset so marked. `trouble` is "" if there is nothing
-    after them; "torn" if what follows is not whole; "damaged" if a bad line has good ones after it; "disorder" if a
-    good line has a number out of line; "senseless" if one is good, and neither a batch nor, as the last one, a seal.
+    `length` bytes of good `lines` hold `records`, without their crcs and numbers, the last with the number `seq`, the last line
+    `last` bytes long; `seal` is the epoch that the journal goes on in, or 0; `synced` the greatest offset so marked. `trouble`
+    is "" if there is nothing after them; "torn" if what follows is not whole; "damaged" if a bad line has good ones after it;
+    "disorder" if a good line has a number out of line; "senseless" if one is good, and neither a batch nor, as the last one, a seal.
     """
 
     records: list[Record]

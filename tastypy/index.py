@@ -65,8 +65,8 @@ class Index(Generic[K]):
         self._states = dict.fromkeys(Counts._fields[1:], 0)
         self._tried = self._tries = self._aborted = 0
         self.holders: dict[str, dict[K, None]] = {}
-        # Those that can be claimed, by state, in the order in which they became so. (OrderedDicts, which let any key go in constant time, and
-        # do not step over the gaps of others.)
+        # Those that can be claimed, by state, in the order in which they became so. (OrderedDicts, which let any key go in constant
+        # time, and do not step over the gaps of others.)
         self._open: dict[str, OrderedDict[K, None]] = {state: OrderedDict() for state in CLAIMABLE}
         self._next: deque[K] = deque()  # some of these, to be looked at by claims
         self._spelled: dict[K, K] = {}  # of 1, 1.0 and True, which are one key, the one that came first

@@ -37,10 +37,8 @@ T = TypeVar("T")
 _open: WeakValueDictionary[int, Memory[Any, Any]] = WeakValueDictionary()
 _holding: dict[int, Memory[Any, Any]] = {}
 _SIGTERM = {_signal.SIGTERM}
-THREADS = (
-    "tastypy-lease",
-    "filelock-lease",
-)  # what the names of threads begin with that look after leases, and hold nothing else
+# what the names of threads begin with that look after leases, and hold nothing else
+THREADS = ("tastypy-lease", "filelock-lease")
 _finalized = _signalled = 0  # the process whose end, and whose signals, are seen to
 _ending = 0  # the process that a signal is about to end
 _registered = _worker = False

@@ -44,11 +44,8 @@ log = logging.getLogger("tastypy")
 T = TypeVar("T")
 
 _TRIES = 10  # of a commit whose lease was lost each time
-_LONG, _SHARE, _GENEROUS = (
-    0.001,
-    0.1,
-    0.05,
-)  # seconds that are long for a lock, what part is left to others, and seconds at most
+_LONG, _SHARE = 0.001, 0.1  # seconds that are long for a lock, and what part of them it is left to others for
+_GENEROUS = 0.05  # seconds of that at most
 WARN_AFTER = 10.0  # seconds of waiting after which a warning names the lock
 _UNSUPPORTED = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL, errno.EBADF, errno.EACCES, errno.EPERM}
 

@@ -193,10 +193,8 @@ def _sigterm_raises(tracker: ClaimedDict[Any]) -> Iterator[None]:
         yield
     except _TerminatedError:
         signal.signal(signal.SIGTERM, before)
-        with contextlib.suppress(
-            Exception
-        ):  # what threads of this process have in hand; it is tried again, and told, below
-            tracker._release()
+        with contextlib.suppress(Exception):
+            tracker._release()  # what threads of this process have in hand; it is tried again, and told, below
         lifecycle._on_signal(signal.SIGTERM, None)
         sys.exit(128 + signal.SIGTERM)  # where that was deferred
     finally:
@@ -264,13 +262,11 @@ def _do(job: Job, task: Task, is_stopped: Callable[[], bool] | None) -> None:
     except (StoppedError, _TerminatedError):
         raise
     except BaseException as error:
-        if is_stopped is None and isinstance(
-            error, KeyboardInterrupt
-        ):  # somebody's Ctrl-C, where no crew takes note of it
-            raise
-        if (
-            is_stopped is not None and is_stopped()
-        ):  # a Ctrl-C ends programs, too, that the function has started: no failure of the task
+        if is_stopped is None:
+            if isinstance(error, KeyboardInterrupt):
+                raise  # somebody's Ctrl-C, where no crew takes note of it
+        elif is_stopped():
+            # a Ctrl-C ends programs, too, that the function has started: no failure of the task
             raise StoppedError(0) from error
         if isinstance(error, Exception):
             raise

@@ -63,7 +63,9 @@ class Store(Journal):
         sealed: the epoch whose line in `.lock` is known to be on stable storage, and its predecessor sealed.
         wrote: something was appended since the last fold of this process.
         failed: of a fold that failed, its process, the epoch that it began from, and the number that it took.
-        under_way: a fold that is done in steps; left: the files of old epochs that one has still to remove; seen: the last number that another process was seen to have taken.
+        under_way: a fold that is done in steps.
+        left: the files of old epochs that one has still to remove.
+        seen: the last number that another process was seen to have taken.
         keys: returns all keys in the order of the directory as of the position, or None where that is not known.
         room: returns a dict to load everything into, if there is one that is empty, else None.
         own: the stamps of the last batches that were written here, by their numbers, on file systems that are not known to be local.
@@ -437,9 +439,8 @@ class Store(Journal):
             return
         self._check_lock_line()  # it is written below as it was read: not over another one's
         if not header.before:
-            if (
-                self.seq <= header.seq
-            ):  # else whoever appended first has done this, or a recovery will do again what it did
+            if self.seq <= header.seq:
+                # else whoever appended first has done this, or a recovery will do again what it did
                 files.replace_line(self.lock.open(), self._line)
         else:
             seal = form.seal_line(header.epoch)

@@ -127,10 +127,8 @@ class Task(MutableMapping[str, Any], Generic[KeyOfTask]):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if (
-            self._ended or os.getpid() != self.worker.process
-        ):  # a child that was forked in the block: it is the parent's
-            return
+        if self._ended or os.getpid() != self.worker.process:
+            return  # in a child that was forked in the block it is the parent's
         try:
             if error is None:
                 self.done()

@@ -110,9 +110,8 @@ def test_a_damaged_line_is_set_aside_and_those_after_it_are_kept(directory: Path
     flip(file, position)
     damaged = file.read_bytes().splitlines(keepends=True)[line]
     expected = {key: value for key, value in ALL.items() if key != f"line {line}"}
-    if (
-        line == 3
-    ):  # as a torn end, which was never acknowledged as far as anybody can tell: the next writer's to cut off
+    if line == 3:
+        # as a torn end, which was never acknowledged as far as anybody can tell: the next writer's to cut off
         assert tastypy.check(directory) == []
         assert len(tastypy.repair(directory)) == 1
         assert exactly(stored(directory)) == exactly(expected)

@@ -10,8 +10,9 @@ something else: what is beyond is measured again, and wrong if it is so three ti
 measured by `costs`. The same is demanded of their waits, and that many workers commit as much as few. The long form has the table of
 how much they work by the length of a task and the tasks claimed at once.
 
-`costs` measures, on the file system that --dir is on, what the simulation takes as given. Where `ON2` says what to put before a command to run it on another host, and `MOUNT2`
-where that has the directory of --dir, that host takes part. It is not done unless it is asked for.
+`costs` measures, on the file system that --dir is on, what the simulation takes as given. Where `ON2` says what to put before a
+command to run it on another host, and `MOUNT2` where that has the directory of --dir, that host takes part. It is not done unless it
+is asked for.
 """
 
 from __future__ import annotations

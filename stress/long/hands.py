@@ -256,9 +256,8 @@ class Hand:
 
     def _lacks_what_is_held(self, committed: Entries) -> None:
         found = self._writer.own(self._pod)
-        if same(
-            self._writer.own(read(self._life.path)), committed
-        ):  # else the parent has been terminated, and wrote it
+        if same(self._writer.own(read(self._life.path)), committed):
+            # else the parent has been terminated, and wrote it
             self._expect(found, committed)
 
     def _interrupt(self, _: int, __: FrameType | None) -> None:

@@ -45,9 +45,8 @@ def source_of(place: Place, options: Options) -> Source:
     if options.table is not None and place.format != "sqlitedict":
         message = f"table: the format {place.format} has none"
         raise ExchangeError(message)
-    if (
-        place.file is None and not os.path.lexists(place.path) and place.format != "shelve"
-    ):  # which adds a suffix of its own
+    # (a shelve adds a suffix of its own)
+    if place.file is None and not os.path.lexists(place.path) and place.format != "shelve":
         raise missing(place)
     if place.file is not None and place.format not in (*WRITTEN, "pickle"):
         message = f"{place.format} is more than a file that is open: name its path"
