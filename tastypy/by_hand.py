@@ -117,6 +117,7 @@ def delete(path: str, names: list[str], *, force: bool, timeout: float) -> Refus
 
 
 def _delete(pod: POD[Any, Any], keys: dict[str, Any], *, force: bool) -> Refused:
+    # in a function of its own for a Ctrl-C: see tests/test_jumps.py
     unknown = [name for name, key in keys.items() if key not in pod]
     held = [] if force else [name for name, key in keys.items() if key in pod and _is_held(pod, pod[key])]
     if not (unknown or held):

@@ -47,6 +47,7 @@ def chronicle(path: str, *, last: int, interval: float | None, as_json: bool) ->
 
 
 def _tell(history: History, teller: _Teller, last: int, interval: float | None) -> None:
+    # in a function of its own for a Ctrl-C: see tests/test_jumps.py
     # all of it is heard before anything is told: who a worker is may stand further down
     for news in deque(map(teller.hear, history.new()), maxlen=last):
         print(teller.line(news))

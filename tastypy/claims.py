@@ -89,6 +89,7 @@ class ClaimedDict(TaskDict[K]):
         return tasks
 
     def _commit_chosen(self, tasks: list[Task[K]], choose: Callable[[], tuple[bytes, dict[K, Entry]]]) -> None:
+        # in a function of its own for a Ctrl-C: see tests/test_jumps.py
         while not self._commit_items(choose):
             for task in tasks:
                 self._forget(task)
@@ -303,7 +304,7 @@ class ClaimedDict(TaskDict[K]):
         ahead: deque[Task[K]] = deque()
         process, delay = os.getpid(), _SHORTEST
         try:
-            while True:  # not `while not is_over()`: see tests/test_jumps.py
+            while True:  # not `while not is_over()`, for a Ctrl-C: see tests/test_jumps.py
                 if is_over():
                     return
                 self._refuse_now("claims")

@@ -48,6 +48,7 @@ def supervise(job: Job, number: int, shown: Progress) -> None:
 
 def _attend(crew: list[_Member], context: Any, job: Job, payload: bytes | None, shown: Progress) -> None:
     """Show how it goes, and have others take the places of those that died, until all have ended."""
+    # in a function of its own for a Ctrl-C: see tests/test_jumps.py
     while crew:
         wait([thing for one in crew for thing in (one.process.sentinel, one.news)], shown.every)
         job.tracker.refresh()
@@ -108,6 +109,7 @@ class _Member:
         return ended
 
     def _told(self) -> Iterator[Any]:
+        # in a function of its own for a Ctrl-C: see tests/test_jumps.py
         try:
             while self.news.poll():
                 yield self.news.recv()
@@ -186,6 +188,7 @@ def _dismiss(crew: list[_Member]) -> None:
 
 
 def _wait_for(crew: list[_Member]) -> None:
+    # in a function of its own for a Ctrl-C: see tests/test_jumps.py
     start = time.monotonic()
     said = False
     for one in crew:

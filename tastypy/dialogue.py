@@ -231,6 +231,7 @@ class Dialogue:
             self._wait_for_its_end()
 
     def _wait_for_its_end(self) -> None:
+        # in a function of its own for a Ctrl-C: see tests/test_jumps.py
         start = time.monotonic()
         while self._heard and time.monotonic() - start < _LEAVING:  # until it has gone, or has failed itself for that
             self.hear(_LEAVING)

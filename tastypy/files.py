@@ -181,7 +181,7 @@ def open_lock(path: str, *, writable: bool = True) -> int:
             return open_to_lock(path, writable=writable)
         except PermissionError:
             if os.lstat(path).st_size:
-                raise
+                break  # for good, or written to since
             time.sleep(_BEGUN_PAUSE)
     return open_to_lock(path, writable=writable)
 

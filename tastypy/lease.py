@@ -132,7 +132,7 @@ class LeaseLock(DirectoryLock):
         super().__init__(path, descriptor)
         if _NONE_AT_EXIT:
             log.warning(
-                "%s has leases, which need threads, and Python %s starts none at its exit: close it before, or use Python 3.12.3",
+                "%s has leases, which need threads, and Python %s starts none at its exit: close it before, or use 3.12.3 or newer",
                 os.path.dirname(path),
                 sys.version.split()[0],
             )

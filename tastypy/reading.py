@@ -192,7 +192,7 @@ class _Walk:
         if known and not self.store.own:
             *lines, rest = text.split(b"\n", known)
             seq = here.seq + known
-            if len(lines) == known and form.has_number(lines[-1], seq) and all(map(form.is_good, lines)):
+            if len(lines) == known and form.has_number(lines[-1], seq) and all(map(form.is_good, lines[:-1])):
                 return Position(here.epoch, here.offset + len(text) - len(rest), seq), rest, 0
         return here, text, known
 
@@ -208,6 +208,10 @@ class _Walk:
             self.damaged(here.epoch, end, "its CRC is right, and it is no batch")
         if 0 < lines.seal <= here.epoch:
             self.damaged(here.epoch, end - lines.last, f"a seal that names epoch {lines.seal}")
+        certain = max(here.seq + known, self.store.floor.seq if self.store.floor is not None else 0)
+        if lines.trouble and lines.seq < certain and self.store.local:
+            # what a fold in steps has copied, and we had applied; elsewhere it may be a cache that shows what is not so
+            self.damaged(here.epoch, end, "damaged, though it was on stable storage")
         if lines.trouble:
             self.trouble(here.epoch, end, text[lines.length :], lines.trouble, cut=cut)
         if self.store.own and here.seq < next(reversed(self.store.own)):  # it was read before, and has to be again

@@ -308,6 +308,7 @@ def _submit(job: Job, number: int, executor: concurrent.futures.Executor, shown:
 
 def _attend(left: set[concurrent.futures.Future[Failure | None]], job: Job, shown: Progress) -> None:
     """Show how it goes until all workers have ended, and raise what one of them ended with."""
+    # in a function of its own for a Ctrl-C: see tests/test_jumps.py
     while left:
         ended, left = concurrent.futures.wait(left, shown.every, concurrent.futures.FIRST_COMPLETED)
         job.tracker.refresh()

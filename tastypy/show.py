@@ -158,6 +158,7 @@ def show(path: str, *, max_tries: int | None, as_json: bool, interval: float | N
 
 
 def _watch(monitor: Monitor, screen: Screen, interval: float, *, as_json: bool) -> None:
+    # in a function of its own for a Ctrl-C: see tests/test_jumps.py
     in_place = screen.is_terminal and not as_json
     for number in count():
         status = monitor.look()

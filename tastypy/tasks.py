@@ -211,6 +211,7 @@ class TaskDict(PersistentOrderedDict[K, Entry]):
 
 
 def _take_all(noted: dict[Any, None]) -> list[Any]:
+    # in a function of its own for a Ctrl-C: see tests/test_jumps.py
     keys = []
     while noted:  # not by its items: a signal handler may add some meanwhile
         keys.append(noted.popitem()[0])

@@ -144,6 +144,7 @@ def _abandon(memory: Memory[Any, Any], layer: Layer, _: object) -> None:
 
 
 def _roll_back_above(memory: Memory[Any, Any], layer: Layer) -> None:
+    # in a function of its own for a Ctrl-C: see tests/test_jumps.py
     while (top := memory._layer) is not None and top is not layer:
         memory._roll_back(top)  # the block of a savepoint was never left: see `_Exit`
         memory._layer = top.below

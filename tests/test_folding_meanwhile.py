@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 from fold_helpers import begin, fill, go_on
-from helpers import Opener, exactly, header_of, journal, stored
+from helpers import Opener, exactly, files, header_of, journal, stored
 
-from tastypy import IncoherentFileSystemError, check, store
+from tastypy import IncoherentFileSystemError, PersistentOrderedDictIntegrityError, check, store
 from tastypy import format as form
 
 pytestmark = pytest.mark.usefixtures("small_folds")
@@ -126,6 +126,32 @@ def test_a_next_journal_that_lacks_what_was_applied_is_an_error(opened: Opener) 
     new.write_bytes(whole)
     other.refresh()
     assert exactly(other) == exactly(dict(pod))
+
+
+@pytest.mark.parametrize("what", ["a change", "a look"])
+def test_damage_to_what_was_applied_is_an_error_and_nothing_is_cut_or_appended(opened: Opener, what: str) -> None:
+    """What a fold in steps has copied is on stable storage: nobody may go on as if a writer had died there."""
+    pod, other = opened(shard_bytes=200), opened()
+    fill(pod)
+    epoch = begin(pod)
+    for number in range(6):
+        pod["during"] = number
+    other.refresh()
+    go_on(pod, epoch)
+    new = journal(Path(pod.path))
+    whole = new.read_bytes()
+    lines = whole.splitlines(keepends=True)
+    lines[2] = lines[2][:-4] + b"~" + lines[2][-3:]
+    new.write_bytes(b"".join(lines))
+    before = files(Path(pod.path))
+    with pytest.raises(
+        PersistentOrderedDictIntegrityError, match=f"{new}, line 3: damaged, though it was on stable storage"
+    ):
+        other.setdefault("mine", 1) if what == "a change" else other.refresh()
+    assert files(Path(pod.path)) == before
+    new.write_bytes(whole)
+    other["mine"] = 1
+    assert exactly(other) == exactly(stored(pod.path))
 
 
 @pytest.mark.parametrize("from_the_end", [1, 2, 3])

@@ -1,8 +1,10 @@
 """No loop jumps back outside of the `try` or `with` that it is in: a Ctrl-C is raised at such jumps, and would be missed there.
 
-CPython 3.12 and 3.13 compile them so (python/cpython issues 130279 and 148278): where the last statement of a loop's body is an
-`if` without `else`, where a comprehension has an `if`, and at the end of each `while` with a condition. What a `finally` has to
-let go of is kept for ever then. So loops of these kinds are in functions of their own, or begin with `if ...: continue`.
+CPython 3.13 compiles them so (python/cpython issues 130279 and 148278): where the last statement of a loop's body is an `if`
+without `else`, where a comprehension has an `if`, and at the end of each `while` with a condition. What a `finally` has to let go
+of is kept for ever then. So loops of these kinds are in functions of their own, or begin with `if ...: continue`. (3.12 has the same
+tables, but raises what a signal handler raised behind the jump, not at it. A loop whose body begins with a `try` of its own is not
+seen through here.)
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from contextlib import AbstractContextManager
 from itertools import count, pairwise
 from pathlib import Path
 from types import CodeType, FunctionType
+from typing import Any
 
 import pytest
 
@@ -29,16 +32,22 @@ def codes(code: CodeType) -> Iterator[CodeType]:
             yield from codes(constant)
 
 
+def exception_table(code: CodeType) -> list[Any]:
+    """Which offsets which handlers cover."""
+    # private, and so without types; but nothing else parses the table
+    found: list[Any] = dis._parse_exception_table(code)  # type: ignore[attr-defined]  # as above
+    return found
+
+
 def unprotected(code: CodeType) -> Iterator[int | None]:
-    """The lines of jumps back, and of what a generator goes on with, that handlers of the place they come from do not cover."""
+    """The lines of jumps back that the handlers of the place that they lead to do not cover."""
     steps: list[dis.Instruction] = []
     places = {}  # in `steps`, by offset
     for step in dis.get_instructions(code):
         places[step.offset] = len(steps)
         if step.opname != "EXTENDED_ARG":  # a part of the next one
             steps.append(step)
-    # private, and so without types; but nothing else parses the table
-    table = dis._parse_exception_table(code)  # type: ignore[attr-defined]
+    table = exception_table(code)
 
     def handles_interrupts(handler: int) -> bool:
         at = places[handler]
@@ -63,12 +72,9 @@ def unprotected(code: CodeType) -> Iterator[int | None]:
             offset = found[0]
 
     for before, step in pairwise(steps):
-        origin = step.offset
-        if step.opname == "JUMP_BACKWARD" and before.opname != "CLEANUP_THROW":  # whose exception was raised already
-            origin = step.argval
-        elif step.opname == "RESUME" and step.arg:  # not at the begin of a function
-            origin = before.offset
-        if not {*handlers(origin)} <= {*handlers(step.offset)}:
+        if step.opname != "JUMP_BACKWARD" or before.opname == "CLEANUP_THROW":  # whose exception was raised already
+            continue
+        if not {*handlers(step.argval)} <= {*handlers(step.offset)}:
             yield step.positions.lineno if step.positions else None
 
 
@@ -134,7 +140,7 @@ def without_jumps_back(code: CodeType) -> CodeType:
     """The code as those versions compile it: its table of exceptions leaves out the jumps back."""
     jumps = {step.offset for step in dis.get_instructions(code) if step.opname == "JUMP_BACKWARD"}
     table = bytearray()
-    for entry in dis._parse_exception_table(code):  # type: ignore[attr-defined]
+    for entry in exception_table(code):
         cut = [entry.start, *(offset for offset in sorted(jumps) if entry.start <= offset < entry.end), entry.end]
         for number, (start, end) in zip(count(), pairwise(cut), strict=False):
             first = start // 2 + (number > 0)
