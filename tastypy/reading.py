@@ -208,11 +208,12 @@ class _Walk:
             self.damaged(here.epoch, end, "its CRC is right, and it is no batch")
         if 0 < lines.seal <= here.epoch:
             self.damaged(here.epoch, end - lines.last, f"a seal that names epoch {lines.seal}")
-        certain = max(here.seq + known, self.store.floor.seq if self.store.floor is not None else 0)
-        if lines.trouble and lines.seq < certain and self.store.local:
-            # what a fold in steps has copied, and we had applied; elsewhere it may be a cache that shows what is not so
-            self.damaged(here.epoch, end, "damaged, though it was on stable storage")
         if lines.trouble:
+            floor = self.store.floor
+            certain = max(here.seq + known, floor.seq if floor is not None else 0)
+            if lines.seq < certain and self.store.local:
+                # what a fold in steps has copied, and we had applied; elsewhere it may be a cache that shows what is not so
+                self.damaged(here.epoch, end, "damaged, though it was on stable storage")
             self.trouble(here.epoch, end, text[lines.length :], lines.trouble, cut=cut)
         if self.store.own and here.seq < next(reversed(self.store.own)):  # it was read before, and has to be again
             batches = lines.lines[: len(lines.records)]  # without the seal

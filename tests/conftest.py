@@ -88,6 +88,13 @@ def pod(opened: Callable[..., POD[Any, Any]]) -> POD[Any, Any]:
 
 
 @pytest.fixture
+def leased(path: Path) -> Iterator[POD[Any, Any]]:
+    """An empty POD whose lock is a lease."""
+    with POD[Any, Any](path, lock="lease") as pod:
+        yield pod
+
+
+@pytest.fixture
 def results(opened: Opener) -> POD[str, Result]:
     """A POD of results."""
     return opened(type=Result)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fold_helpers import begin, fill, go_on
 from helpers import Opener, exactly, files, header_of, journal, stored
 
-from tastypy import IncoherentFileSystemError, PersistentOrderedDictIntegrityError, check, store
+from tastypy import POD, IncoherentFileSystemError, PersistentOrderedDictIntegrityError, check, store
 from tastypy import format as form
 
 pytestmark = pytest.mark.usefixtures("small_folds")
@@ -128,21 +129,29 @@ def test_a_next_journal_that_lacks_what_was_applied_is_an_error(opened: Opener) 
     assert exactly(other) == exactly(dict(pod))
 
 
-@pytest.mark.parametrize("what", ["a change", "a look"])
-def test_damage_to_what_was_applied_is_an_error_and_nothing_is_cut_or_appended(opened: Opener, what: str) -> None:
-    """What a fold in steps has copied is on stable storage: nobody may go on as if a writer had died there."""
+def damaged_copy(opened: Opener, number: int) -> tuple[POD[Any, Any], POD[Any, Any], bytes]:
+    """A POD whose fold has copied what another one has applied, and that one; and the journal, of which that line was damaged."""
     pod, other = opened(shard_bytes=200), opened()
     fill(pod)
     epoch = begin(pod)
-    for number in range(6):
-        pod["during"] = number
+    for during in range(6):
+        pod["during"] = during
     other.refresh()
     go_on(pod, epoch)
     new = journal(Path(pod.path))
     whole = new.read_bytes()
     lines = whole.splitlines(keepends=True)
-    lines[2] = lines[2][:-4] + b"~" + lines[2][-3:]
+    assert len(lines) > 7
+    lines[number] = lines[number][:-4] + b"~" + lines[number][-3:]
     new.write_bytes(b"".join(lines))
+    return pod, other, whole
+
+
+@pytest.mark.parametrize("what", ["a change", "a look"])
+def test_damage_to_what_was_applied_is_an_error_and_nothing_is_cut_or_appended(opened: Opener, what: str) -> None:
+    """What a fold in steps has copied is on stable storage: nobody may go on as if a writer had died there."""
+    pod, other, whole = damaged_copy(opened, 2)
+    new = journal(Path(pod.path))
     before = files(Path(pod.path))
     with pytest.raises(
         PersistentOrderedDictIntegrityError, match=f"{new}, line 3: damaged, though it was on stable storage"
@@ -159,22 +168,10 @@ def test_a_damaged_line_in_the_next_journal_does_not_count_though_the_old_one_ha
     opened: Opener, from_the_end: int
 ) -> None:
     """Or whoever knows it would append behind it, and for those who read it later nothing behind it counts."""
-    pod, other = opened(shard_bytes=200), opened()
-    fill(pod)
-    epoch = begin(pod)
-    for number in range(3):
-        pod["during"] = number
-    other.refresh()
-    go_on(pod, epoch)
-    new = journal(Path(pod.path))
-    whole = new.read_bytes()
-    lines = whole.splitlines(keepends=True)
-    assert len(lines) > 4
-    lines[-from_the_end] = lines[-from_the_end][:-4] + b"~" + lines[-from_the_end][-3:]
-    new.write_bytes(b"".join(lines))
+    pod, other, whole = damaged_copy(opened, -from_the_end)
     other.refresh()
     assert other._store.seq == pod._store.seq - from_the_end
-    new.write_bytes(whole)
+    journal(Path(pod.path)).write_bytes(whole)
     other.refresh()
     assert exactly(other) == exactly(dict(pod))
 

@@ -55,6 +55,6 @@ def _completion(whole: Parser, options: argparse.Namespace) -> int:
 def _actions(parser: argparse.ArgumentParser) -> Iterator[Any]:
     for action in parser._actions:  # noqa: SLF001 - argparse has no public way to them
         yield action
-        if isinstance(action, argparse._SubParsersAction):  # noqa: SLF001 - as above
+        if isinstance(action.choices, dict):  # parsers, by the names of commands
             for inner in action.choices.values():
                 yield from _actions(inner)
