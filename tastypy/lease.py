@@ -31,9 +31,7 @@ from tastypy.lock import DirectoryLock, gone
 log = logging.getLogger("tastypy")
 
 DURATION = 30.0  # seconds; of all processes of a directory
-_UNWRITTEN = (
-    2.0  # seconds after which a marker that is still empty is that of a process which died within its first lines
-)
+_UNWRITTEN = 2.0  # seconds after which a marker that is still empty is that of a process which has died meanwhile
 _PATIENCE = 10.0  # seconds to wait, at the end of a commit, until the lease is dropped
 _NONE_AT_EXIT = (3, 12) <= sys.version_info < (3, 12, 3)  # no thread can be started then: python/cpython issue 113964
 
@@ -92,9 +90,8 @@ class Lease:
         elif now - self._empty[1] > _UNWRITTEN:
             age = now - self._empty[1]
             log.warning("%s was empty for %.0f s, and is removed: who made it has died", self.path, age)
-            files.remove(
-                self.path
-            )  # should it be another one by now, its holder finds that out, as all that lose theirs
+            # should it be another one by now, its holder finds that out, as all that lose theirs
+            files.remove(self.path)
 
     def is_had(self) -> bool:
         """Tell whether the marker says that it is had here."""
